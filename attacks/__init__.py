@@ -1,0 +1,1 @@
+"""Who pries: what an attacker observes, and what it makes of it."""

@@ -1,0 +1,106 @@
+"""What an attacker holds: what its vantage sees, its own people's data, and models it trained itself. Nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from torch import nn
+
+Vantage = Literal["server", "global-user", "query"]
+Output = Literal["logits", "probabilities"]
+Predictor = Callable[[Float[np.ndarray, "records ..."]], Float[np.ndarray, "records classes"]]
+
+
+class VantageLacksError(Exception):
+    """The attack needs something that this vantage does not see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Labelled records: `x` of shape (records, ...), `y` of shape (records,) with class numbers."""
+
+    x: Float[np.ndarray, "records ..."]
+    y: Int[np.ndarray, " records"]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: slice | Bool[np.ndarray, " records"] | Int[np.ndarray, " picked"]) -> Records:
+        return Records(self.x[index], self.y[index])
+
+
+@dataclass(slots=True)
+class Oracle:
+    """A model that can only be asked. It counts the records it was asked about; a record asked again is answered
+    from the attacker's notes and not counted twice."""
+
+    answer: Predictor
+    output: Output = "logits"
+    resolution: float = 0.0  # smallest step of an answer: 1/256 for an int8 softmax, 0 for floating point
+    queries: int = 0
+    _notes: dict[bytes, Float[np.ndarray, " classes"]] = field(default_factory=dict, repr=False)
+
+    def __call__(self, x: Float[np.ndarray, "records ..."]) -> Float[np.ndarray, "records classes"]:
+        """Answers for `x`, one row per record."""
+        keys = [row.tobytes() for row in np.ascontiguousarray(x)]
+        new = {key: i for i, key in enumerate(keys) if key not in self._notes}
+        if new:
+            answers = self.answer(x[list(new.values())])
+            self._notes.update(zip(new, answers, strict=True))
+            self.queries += len(new)
+        return np.stack([self._notes[key] for key in keys])
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A model the attacker trained itself, with the target's recipe, on part of its own population."""
+
+    predict: Predictor  # answers in the same form (logits or probabilities, same resolution) as the target
+    trained_on: Bool[np.ndarray, " population"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRound:
+    """One round as the curious server sees it. Vectors hold the model's parameters in `named_parameters` order."""
+
+    number: int
+    weights: Float[np.ndarray, " params"]  # the global model that was broadcast
+    updates: Mapping[int, Float[np.ndarray, " params"]]  # client -> broadcast weights minus the client's weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """Everything one attacker has when it judges `candidates`. Whether a candidate was a member is not in here.
+
+    `population` are the attacker's own records: known non-members. A vantage that may query a model has `oracle`
+    and the `references` it trained; the curious server has `rounds`, the architecture, and knows which client the
+    candidates belong to.
+    """
+
+    vantage: Vantage
+    candidates: Records
+    population: Records
+    oracle: Oracle | None = None
+    references: tuple[Reference, ...] = ()
+    rounds: Sequence[ServerRound] = ()
+    architecture: nn.Module | None = None
+    client: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """An attack's answer: larger scores for likelier members, and what it took to get them.
+
+    `population_scores` are the same scores for the attacker's own records (known non-members; NaN where a record
+    cannot be scored): from them the attacker can set a threshold without ever seeing the truth.
+    """
+
+    scores: Float[np.ndarray, " candidates"]
+    population_scores: Float[np.ndarray, " population"] | None = None
+    queries_per_record: float = 0.0
+    references: int = 0
+    cpu_seconds: float = 0.0

@@ -1,0 +1,1 @@
+"""A device in training: its ClientApp, local training, and what it shares."""

@@ -1,0 +1,23 @@
+"""Randomness is an argument: every generator is derived from the seed and a purpose, never from a global state."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def generator(seed: int, *purpose: str | int) -> np.random.Generator:
+    """A NumPy generator that depends on `seed` and `purpose` only, e.g. `generator(7, "train", round, client)`.
+
+    Two different purposes give independent streams: the purpose is hashed into the seed sequence's spawn key.
+    """
+    digest = hashlib.sha256("/".join(map(str, purpose)).encode()).digest()
+    key = tuple(int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def torch_generator(rng: np.random.Generator) -> torch.Generator:
+    """A torch generator on the CPU, seeded with the next draw of `rng`."""
+    return torch.Generator().manual_seed(int(rng.integers(2**63 - 1)))

@@ -1,0 +1,1 @@
+"""The shipped model: export, quantisation, runtimes, device profiles and cost."""

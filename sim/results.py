@@ -1,0 +1,206 @@
+"""The results document, `results.json`: one typed model, from which its JSON Schema is made."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = "seepage/results/1"
+Interval = tuple[float, float]
+Precision = Literal["float32", "int8"]
+Output = Literal["logits", "probabilities"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TprAtFpr(_Part):
+    """True-positive rate at the largest false-positive rate that does not pass the target (ties never split)."""
+
+    tpr: float
+    ci: Interval
+    realised_fpr: float
+
+
+class OwnThreshold(_Part):
+    """What the attacker gets with the threshold it sets on its own population, where it aims at `target_fpr`."""
+
+    target_fpr: float
+    tpr: float
+    tpr_ci: Interval
+    realised_fpr: float
+    realised_fpr_ci: Interval
+
+
+class AttackResult(_Part):
+    """One attack from one vantage on one model, over all candidate records of all clients."""
+
+    attack: str
+    vantage: Literal["server", "global-user", "query"]
+    target: Literal["global", "personal"]
+    precision: Precision
+    output: Output | None = Field(description="what the model answers; null for a server that sees the training itself")
+    auc: float
+    auc_ci: Interval
+    tpr_at_fpr: dict[str, TprAtFpr | None] = Field(description="null: too few non-members to measure this rate")
+    own_threshold: OwnThreshold | None
+    members: int
+    nonmembers: int
+    queries_per_record: float
+    references: int
+    cpu_seconds: float
+
+
+class Control(_Part):
+    """An attack that cannot succeed: its interval should hold 0.5."""
+
+    attack: str
+    auc: float
+    auc_ci: Interval
+
+
+class Controls(_Part):
+    """`blind` sees the data and no model; `stranger` attacks a model that never saw the client."""
+
+    blind: Control
+    stranger: Control
+
+
+class Utility(_Part):
+    """Accuracy on held-out records, all clients pooled, with the worst client beside it."""
+
+    accuracy: float
+    accuracy_ci: Interval
+    worst_client: float
+    member_accuracy: float
+
+
+class Utilities(_Part):
+    """Of the global model, the personal models, and the personal int8 models as the device computes them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    global_: Utility = Field(alias="global")
+    personal: Utility
+    device: Utility
+
+
+class Budget(_Part):
+    """What a protection promises. `epsilon` is "inf" where nothing protects."""
+
+    unit: Literal["record", "client"]
+    vantage: str
+    epsilon: float | Literal["inf"]
+    delta: float | None
+    accountant: str | None
+    adjacency: str | None
+    per_client_max: float | None
+
+
+class ClientResult(_Part):
+    """One client: a person's device. `exposure` is the AUC of `exposure_attack` on this client's records alone."""
+
+    client: int
+    name: str
+    person: str
+    members: int
+    nonmembers: int
+    accuracy_global: float
+    accuracy_personal: float
+    accuracy_device: float
+    exposure: float
+    exposure_ci: Interval
+
+
+class PersonResult(_Part):
+    """The same, over all devices of one person."""
+
+    person: str
+    clients: int
+    members: int
+    nonmembers: int
+    exposure: float
+    exposure_ci: Interval
+
+
+class EdgeResult(_Part):
+    """One exported model, checked against its float parent and the named microcontroller."""
+
+    artifact: str
+    target: Literal["global", "personal"]
+    client: int | None
+    device: str
+    bytes: int
+    arena_bytes: int
+    fits: bool
+    top1_agreement: float
+    max_logit_error: float = Field(description="in probability units where the model answers with probabilities")
+    rows_compared: int
+    litert_rows_differing: int = Field(description="rows whose int8 outputs differ between LiteRT and TFLite Micro")
+    litert_labels_differing: int
+
+
+class Calibration(_Part):
+    """The records that set the quantisation ranges: they are part of what is released."""
+
+    source: str
+    records: int
+    description: str
+
+
+class DataCard(_Part):
+    """Where the data came from."""
+
+    source: str
+    title: str
+    licence: str
+    synthetic: bool
+    records: int
+    classes: list[str]
+    clients: int
+    people: int
+
+
+class PopulationCard(_Part):
+    """The attacker's own records, and the assumption they stand for."""
+
+    who: Literal["other-people", "same-people"]
+    people: int
+    records: int
+    assumption: str
+
+
+class RoundResult(_Part):
+    """One round: the clients that took part, and the broadcast model's accuracy on their held-out records."""
+
+    round: int
+    clients: int
+    accuracy: float
+    loss: float
+
+
+class Results(_Part):
+    """One run, whole."""
+
+    schema_: Literal["seepage/results/1"] = Field(alias="schema", default=SCHEMA)
+    scenario: str
+    title: str
+    seed: int
+    versions: dict[str, str]
+    timing: dict[str, float] = Field(description="seconds of each stage")
+    data: DataCard
+    population: PopulationCard
+    model: dict[str, str | int]
+    rounds: list[RoundResult]
+    utility: Utilities
+    budgets: list[Budget]
+    attacks: list[AttackResult]
+    audits: list[dict[str, str]] = []
+    controls: Controls
+    exposure_attack: str = Field(description="which row of `attacks` the clients' exposure comes from")
+    clients: list[ClientResult]
+    people: list[PersonResult]
+    calibration: Calibration
+    edge: list[EdgeResult]
+    findings: list[str] = Field(description="what the figures say, in plain words")
