@@ -1,0 +1,35 @@
+"""A model's weights on the wire and on disk: by name as Flower arrays, or flat as one vector."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord
+from jaxtyping import Float
+from torch import nn
+
+
+def to_arrays(model: nn.Module) -> ArrayRecord:
+    """The model's parameters as a Flower ArrayRecord, by name."""
+    return ArrayRecord({name: tensor.clone() for name, tensor in model.state_dict().items()})
+
+
+def load_arrays(model: nn.Module, arrays: ArrayRecord) -> None:
+    """Put a Flower ArrayRecord's values into the model."""
+    model.load_state_dict(arrays.to_torch_state_dict())
+
+
+def flatten(arrays: ArrayRecord) -> Float[np.ndarray, " params"]:
+    """All values as one float32 vector, in the record's (that is, `named_parameters`) order."""
+    return np.concatenate([array.ravel() for array in arrays.to_numpy_ndarrays()]).astype(np.float32)
+
+
+def to_vector(model: nn.Module) -> Float[np.ndarray, " params"]:
+    """The model's parameters as one float32 vector, in `named_parameters` order."""
+    return torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy().copy()
+
+
+def load_vector(model: nn.Module, vector: Float[np.ndarray, " params"]) -> nn.Module:
+    """Put a flat vector into the model's parameters and return the model."""
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(np.array(vector)), model.parameters())
+    return model

@@ -1,0 +1,82 @@
+"""The Flower ServerApp: wait for the clients, average for some rounds, then have everyone personalise."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from clients.app import PERSONALIZE
+from server.strategy import FederationConfig, RoundRecord, SeededFedAvg, fail_on_errors, reported
+
+
+class ClientsMissingError(Exception):
+    """Fewer clients came than the scenario has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerRecipe:
+    """What a server app is handed.
+
+    `observe` sees each round as it ends; `finish` gets the final global model and what each client reported when it
+    personalised.
+    """
+
+    seed: int
+    clients: int
+    plan: FederationConfig
+    initial: ArrayRecord
+    observe: Callable[[RoundRecord], None]
+    finish: Callable[[ArrayRecord, dict[int, dict[str, float]]], None]
+    patience: float = 120.0  # seconds to wait for all clients to connect
+
+
+def server_app(recipe: ServerRecipe) -> ServerApp:
+    """A ServerApp in Flower's Message API."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:  # noqa: ARG001  # Flower's signature
+        nodes = find_clients(grid, recipe.clients, recipe.patience)
+        strategy = SeededFedAvg(nodes, recipe.plan, recipe.seed, recipe.observe)
+        result = strategy.start(grid, recipe.initial, num_rounds=recipe.plan.rounds)
+        recipe.finish(result.arrays, personalize(grid, nodes, result.arrays, recipe.plan.rounds + 1))
+
+    return app
+
+
+def find_clients(grid: Grid, count: int, patience: float) -> dict[int, int]:
+    """Client number -> node id, once all have come. Node ids are random, so each node is asked for its number.
+
+    Raises:
+        ClientsMissingError: not all came within `patience` seconds.
+    """
+    deadline, pause = monotonic() + patience, threading.Event()
+    while len(ids := list(grid.get_node_ids())) < count:
+        if monotonic() > deadline:
+            raise ClientsMissingError(f"{len(ids)} of {count} clients came within {patience:.0f} s")
+        pause.wait(0.05)
+    replies = grid.send_and_receive([Message(RecordDict(), dst_node_id=node, message_type="query") for node in ids])
+    return dict(sorted((int(reported(reply)["client"]), reply.metadata.src_node_id) for reply in replies))
+
+
+def personalize(
+    grid: Grid, nodes: dict[int, int], arrays: ArrayRecord, server_round: int
+) -> dict[int, dict[str, float]]:
+    """Send the final global model to every client and collect their metrics; personal models stay where they are."""
+    messages = [
+        Message(
+            RecordDict({"arrays": arrays, "config": ConfigRecord({"server-round": server_round})}),
+            dst_node_id=node,
+            message_type=f"train.{PERSONALIZE}",
+        )
+        for node in nodes.values()
+    ]
+    numbers = {node: client for client, node in nodes.items()}
+    replies = {numbers[reply.metadata.src_node_id]: reply for reply in grid.send_and_receive(messages)}
+    fail_on_errors(replies)
+    return {client: reported(replies[client]) for client in sorted(replies)}
