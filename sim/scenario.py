@@ -1,0 +1,132 @@
+"""A scenario: one experiment, validated. Everything in it stands in one TOML file; `--set` overrides single values."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from edge.config import EdgeConfig
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from attacks.config import AttackConfig
+from clients.models import ModelConfig
+from clients.training import TrainingConfig
+from server.strategy import FederationConfig
+from sim.data.config import DataConfig, PopulationConfig
+from sim.errors import InputError
+
+
+class Scenario(BaseModel):
+    """One experiment. Each table's settings are described beside the code they configure."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60, description="used in the run folder's name")
+    title: str = Field("", description="one line for the report")
+    seed: int = Field(1, ge=0, lt=2**63, description="every random choice follows from it")
+    data: DataConfig
+    population: PopulationConfig = PopulationConfig()
+    model: ModelConfig
+    federation: FederationConfig = FederationConfig()
+    training: TrainingConfig = TrainingConfig()
+    personalization: TrainingConfig = TrainingConfig(epochs=20)
+    edge: EdgeConfig = EdgeConfig()
+    attacks: AttackConfig = AttackConfig()
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that differ when any setting does."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+
+def load_scenario(path: Path, overrides: Iterable[str] = ()) -> Scenario:
+    """Read and check a scenario file, with `key=value` overrides applied first.
+
+    Raises:
+        InputError: the file cannot be read or parsed, or with every fault in its values at once.
+    """
+    values = _read(path)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return Scenario.model_validate(values)
+    except ValidationError as error:
+        faults = sorted({_explain(fault) for fault in error.errors()})
+        count = f"{len(faults)} thing{'s' if len(faults) > 1 else ''} to mend"
+        raise InputError(f"{path}: {count}\n" + "\n".join(f"  {fault}" for fault in faults)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(path.stem, [p.stem for p in shipped_scenarios()], 1)
+        hint = f"did you mean scenarios/{near[0]}.toml? " if near else ""
+        raise InputError(f"{path}: no such file. {hint}`seepage list scenarios` shows those that come along") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a text file ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(
+            f"{path}: not valid TOML: {error}. Strings need quotes, tables look like [federation]"
+        ) from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise InputError(f"--set {override}: write it as table.key=value, e.g. --set federation.rounds=5")
+    for table in path[:-1]:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set {override}: {table} is a value, not a table")
+    values[path[-1]] = _toml_value(text.strip())
+
+
+def _toml_value(text: str) -> Any:  # noqa: ANN401  # whatever TOML can hold; pydantic checks it next
+    """A TOML value, or the bare text where it is none: `--set model.name=mlp` needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(fault: ErrorDetails) -> str:
+    """One line: the field, its value, what is wrong or allowed, and the nearest right name."""
+    field = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(fault["loc"][:-1])
+        return f"{field}: unknown key.{_nearest(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}"
+    if fault["type"] == "missing":
+        return f"{field}: missing, and it has no default"
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    near = ""
+    if fault["type"] == "literal_error":
+        near = _nearest(
+            str(fault["input"]), [v.strip("' ") for v in fault["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        )
+    return f"{field} = {json.dumps(fault['input'], default=str)}: {message}.{near}"
+
+
+def _known_keys(table: tuple[int | str, ...]) -> list[str]:
+    model: Any = Scenario
+    for part in table:
+        model = model.model_fields[str(part)].annotation
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def shipped_scenarios() -> Iterator[Path]:
+    """The scenario files that come with the product, by name."""
+    yield from sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))
