@@ -1,0 +1,79 @@
+"""The [data] and [population] tables of a scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from sim.data.dataset import DataError
+from sim.data.purchase_like import PurchaseOptions
+from sim.data.registry import find
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Table):
+    """Whose records, how they are spread over clients, and how many of them are trained on."""
+
+    source: str = Field(description="a data set of `seepage list datasets`, or npz:PATH for your own")
+    folder: Path | None = Field(default=None, description="where the files are, if not in the usual place")
+    partition: Literal["natural", "dirichlet", "shards", "iid"] = Field(
+        default="natural",
+        description="natural: each client is a device of the data itself; dirichlet, shards: simulated clients with "
+        "unlike classes; iid: simulated clients that are alike",
+    )
+    clients: int | None = Field(default=None, ge=2, description="number of simulated clients; none for natural")
+    records_per_client: int | None = Field(
+        default=None, ge=2, description="records of each simulated client; for natural clients, at most this many"
+    )
+    alpha: float = Field(
+        default=0.5, gt=0, le=1e6, description="dirichlet: smaller values make clients' classes more unlike"
+    )
+    shards_per_client: int = Field(default=2, ge=1, description="shards: runs of one class each client is dealt")
+    member_share: float = Field(
+        default=0.5, gt=0.05, lt=0.95, description="probability that the coin makes a record a member (trained on)"
+    )
+    purchase: PurchaseOptions = Field(
+        default_factory=PurchaseOptions, description="how the data set purchase-like is made up"
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        try:
+            find(source)
+        except DataError as error:
+            raise ValueError(str(error)) from error
+        return source
+
+    @model_validator(mode="after")
+    def _clients_fit(self) -> Self:
+        if self.partition == "natural" and self.clients is not None:
+            raise ValueError(
+                f"clients = {self.clients} does not go with partition = \"natural\", where the data says who the "
+                "clients are; leave `clients` out, or choose partition dirichlet, shards or iid"
+            )
+        if self.partition != "natural" and self.clients is None:
+            raise ValueError(f'partition = "{self.partition}" needs the number of clients; set `clients` to 2 or more')
+        return self
+
+
+class PopulationConfig(_Table):
+    """The attacker's own labelled records: known non-members, for thresholds and reference models."""
+
+    who: Literal["other-people", "same-people"] = Field(
+        default="other-people",
+        description="other-people: whole people who take no part; same-people: records of the clients' own people "
+        "that are never trained on, a stronger attacker",
+    )
+    people: int = Field(default=2, ge=1, description="other-people: how many (simulated clients if not natural)")
+    share: float = Field(
+        default=0.3, gt=0.01, lt=0.9, description="same-people: share of each client's records set aside"
+    )
+    records: int | None = Field(
+        default=None, ge=1, description="records the attacker holds in all; default: all that the choice above gives"
+    )

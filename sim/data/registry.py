@@ -1,0 +1,86 @@
+"""Every data set by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sim.data import digits, fashion_mnist, npz, purchase_like, watch
+from sim.data.dataset import DataError, Dataset
+from sim.data.purchase_like import PurchaseOptions
+
+OWN = "npz:"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a loader: the source as written, where to look, and what to make up."""
+
+    source: str
+    folder: Path | None = None
+    seed: int = 0
+    purchase: PurchaseOptions = field(default_factory=PurchaseOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One data set: what it is, whether it knows whose each record is, how to get it, and how it is loaded.
+
+    `natural` is None where that depends on the file.
+    """
+
+    title: str
+    synthetic: bool
+    natural: bool | None
+    how: str
+    loader: Callable[[Request], Dataset]
+
+
+def _own(request: Request) -> Dataset:
+    """The user's own file; a relative path starts from the request's folder, or from the working directory."""
+    path = Path(request.source.removeprefix(OWN)).expanduser()
+    return npz.load((request.folder or Path()) / path, request.source)
+
+
+DATASETS: dict[str, Source] = {
+    "watch": Source(watch.TITLE, False, True, watch.HOW, lambda _: watch.load()),
+    "digits": Source(digits.TITLE, False, False, "installed with scikit-learn", lambda _: digits.load()),
+    "fashion-mnist": Source(
+        fashion_mnist.TITLE, False, False, fashion_mnist.HOW, lambda request: fashion_mnist.load(request.folder)
+    ),
+    "purchase-like": Source(
+        purchase_like.TITLE,
+        True,
+        False,
+        purchase_like.HOW,
+        lambda request: purchase_like.load(request.purchase, request.seed),
+    ),
+    "npz:PATH": Source("your own data in an .npz file", False, None, npz.HOW, _own),
+}
+
+
+def find(source: str) -> Source:
+    """The entry that `source` names.
+
+    Raises:
+        DataError: there is none.
+    """
+    if source.startswith(OWN) and source != OWN:
+        return DATASETS["npz:PATH"]
+    if source not in DATASETS or source == "npz:PATH":
+        raise DataError(f"source: {source!r} is not a data set; choose one of {', '.join(DATASETS)}.")
+    return DATASETS[source]
+
+
+def load(
+    source: str, folder: Path | None = None, seed: int = 0, purchase: PurchaseOptions | None = None
+) -> Dataset:
+    """The data set that `source` names, checked.
+
+    `folder` is where its files are, if not in the usual place; `seed` and `purchase` matter to synthetic data only.
+
+    Raises:
+        DataError: unknown source, missing or damaged files, or contents that cannot be used.
+    """
+    return find(source).loader(Request(source, folder, seed, purchase or PurchaseOptions()))

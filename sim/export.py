@@ -1,0 +1,100 @@
+"""The export stage: every model becomes an int8 artefact for the named microcontroller, checked against its parent."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from jaxtyping import Float
+from torch import nn
+
+from clients.randomness import generator
+from clients.training import logits
+from edge.arena import measure_arenas
+from edge.artifact import Artifact
+from edge.check import compare
+from edge.devices import DEVICES, fits
+from edge.export import export_int8
+from sim.data.federation import ClientData
+from sim.federate import GLOBAL, federation_of, stored_model
+from sim.folder import RunFolder, personal_name, write_atomically
+from sim.progress import Progress
+from sim.results import Calibration, EdgeResult
+from sim.scenario import Scenario
+
+Batch = Float[np.ndarray, "records ..."]
+CHECKS = "checks.json"
+CALIBRATION = {
+    "population": "records of the attacker's population, which stand for public data: no client's records",
+    "members": "the records the model was trained on: its ranges are then part of what leaks",
+    "held-out": "records of the same clients that no model was trained on",
+}
+
+
+def export(scenario: Scenario, folder: RunFolder, progress: Progress) -> None:
+    """Export the global and all personal models; fills `edge/` with artefacts and what their checks found."""
+    clients = federation_of(scenario).clients
+    jobs: list[tuple[str, tuple[ClientData, ...]]] = [("global", clients)]
+    jobs += [(personal_name(client.client), (client,)) for client in clients]
+    for name, owners in jobs:
+        model = stored_model(scenario, folder.models / (GLOBAL if name == "global" else f"{name}.safetensors"))
+        blob = export_bytes(scenario, model, calibration_records(scenario, owners))
+        write_atomically(folder.artifact(name), blob)
+        progress.step(name)
+    arenas = measure_arenas([folder.artifact(name) for name, _ in jobs])
+    checked = [
+        _check(scenario, folder, name, owners, arena) for (name, owners), arena in zip(jobs, arenas, strict=True)
+    ]
+    document = json.dumps([result.model_dump() for result in checked], indent=2)
+    write_atomically(folder.edge / CHECKS, document.encode())
+
+
+def export_bytes(scenario: Scenario, model: nn.Module, calibration: Batch) -> bytes:
+    """One model as the scenario ships it."""
+    return export_int8(model, calibration, scenario.edge.output)
+
+
+def calibration_records(scenario: Scenario, owners: tuple[ClientData, ...]) -> Batch:
+    """The records that set a model's quantisation ranges, as the scenario chooses them."""
+    pool = {
+        "population": lambda: federation_of(scenario).population.x,
+        "members": lambda: np.concatenate([client.members[0] for client in owners]),
+        "held-out": lambda: np.concatenate([client.held_out[0] for client in owners]),
+    }[scenario.edge.calibration]()
+    count = min(scenario.edge.calibration_records, len(pool))
+    return pool[np.sort(generator(scenario.seed, "calibration").choice(len(pool), count, replace=False))]
+
+
+def calibration_card(scenario: Scenario) -> Calibration:
+    """What was used to calibrate, for the record."""
+    edge, clients = scenario.edge, federation_of(scenario).clients
+    fewest = min(len(calibration_records(scenario, (client,))) for client in clients)
+    return Calibration(source=edge.calibration, records=fewest, description=CALIBRATION[edge.calibration])
+
+
+def checks(folder: RunFolder) -> list[EdgeResult]:
+    """What the export stage found."""
+    return [EdgeResult(**check) for check in json.loads((folder.edge / CHECKS).read_text())]
+
+
+def _check(scenario: Scenario, folder: RunFolder, name: str, owners: tuple[ClientData, ...], arena: int) -> EdgeResult:
+    """Compare on held-out records: what the device will see in use."""
+    model = stored_model(scenario, folder.models / (GLOBAL if name == "global" else f"{name}.safetensors"))
+    blob = folder.artifact(name).read_bytes()
+    x = np.concatenate([client.held_out[0] for client in owners])
+    found = compare(Artifact.from_bytes(blob, scenario.edge.output), x, logits(model, x))
+    device = DEVICES[scenario.edge.device]
+    return EdgeResult(
+        artifact=f"edge/{name}.tflite",
+        target="global" if name == "global" else "personal",
+        client=None if name == "global" else owners[0].client,
+        device=device.name,
+        bytes=len(blob),
+        arena_bytes=arena,
+        fits=fits(device, len(blob), arena).fits,
+        top1_agreement=found.top1_agreement,
+        max_logit_error=found.max_logit_error,
+        rows_compared=found.rows_compared,
+        litert_rows_differing=found.litert_rows_differing,
+        litert_labels_differing=found.litert_labels_differing,
+    )

@@ -1,0 +1,253 @@
+"""What the figures say, in plain sentences for somebody who is not a privacy researcher.
+
+Every sentence is computed from the results document; none is written by hand. Each carries the interval that its
+number comes with, and says so where the intervals do not settle the matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sim.report import words
+from sim.results import AttackResult, Interval, OwnThreshold, Results, Utility
+
+LUCK_TAIL = 0.025  # share of 95 % intervals that lie wholly above the truth by luck alone
+
+
+def findings(results: Results) -> list[str]:
+    """Sentences about one run, the most important first. `results.findings` is not read, so it may be empty."""
+    parts = (
+        _data,
+        _controls,
+        _gain,
+        _cost,
+        _singled_out,
+        _own_threshold,
+        _server,
+        _int8,
+        _exposed,
+        _edge,
+        _unmeasurable,
+        _protection,
+        _population,
+        _training_luck,
+    )
+    return [sentence for part in parts for sentence in part(results)]
+
+
+def _data(results: Results) -> Iterator[str]:
+    if results.data.synthetic:
+        yield ("The data is synthetic: these figures show that the tool works, and say nothing about any real person.")
+
+
+def _controls(results: Results) -> Iterator[str]:
+    controls = {
+        "blind (it sees the data and no model)": results.controls.blind,
+        "stranger (its model never saw the client)": results.controls.stranger,
+    }
+    failed = [f"{name} reaches AUC {words.auc(c)}" for name, c in controls.items() if not words.holds_chance(c)]
+    if failed:
+        yield (
+            f"Do not trust the rows above until this is explained: the control {' and the control '.join(failed)},"
+            " and a control should not be able to beat a coin toss."
+        )
+        return
+    blind, stranger = words.auc(results.controls.blind), words.auc(results.controls.stranger)
+    yield f"Both controls hold 0.5, as they should: blind AUC {blind}, stranger AUC {stranger}."
+
+
+def _gain(results: Results) -> Iterator[str]:
+    shared, own = results.utility.global_, results.utility.personal
+    verb = _change(shared.accuracy, own.accuracy, shared.accuracy_ci, own.accuracy_ci, "raises", "lowers")
+    yield (
+        f"Personalising {verb} accuracy on held-out records: {_accuracy(shared)} with the global model,"
+        f" {_accuracy(own)} with each client's own. The worst-off client goes from {shared.worst_client:.2f}"
+        f" to {own.worst_client:.2f}."
+    )
+
+
+def _accuracy(utility: Utility) -> str:
+    return f"{utility.accuracy:.2f} {words.interval(utility.accuracy_ci)}"
+
+
+def _change(before: float, after: float, before_ci: Interval, after_ci: Interval, up: str, down: str) -> str:
+    """A verb for a change, hedged where the two intervals overlap."""
+    apart = before_ci[1] < after_ci[0] or after_ci[1] < before_ci[0]
+    verb = up if after >= before else down
+    return verb if apart else f"may not change, or {verb} only a little,"
+
+
+def _cost(results: Results) -> Iterator[str]:
+    shared = words.strongest(words.on_model(results, "global", "float32"))
+    own = words.strongest(words.on_model(results, "personal", "float32"))
+    if shared is None or own is None:
+        return
+    figures = (
+        f"the strongest attack on the global model ({shared.attack}) has AUC {words.auc(shared)},"
+        f" on the personal models ({own.attack}) {words.auc(own)}, where 0.5 is a coin toss."
+    )
+    if own.auc_ci[0] > shared.auc_ci[1]:
+        yield f"It costs privacy: {figures}"
+    elif own.auc_ci[1] < shared.auc_ci[0]:
+        yield f"The personal models leak less than the global one: {figures}"
+    else:
+        yield f"Whether it costs privacy is not settled, as the intervals overlap: {figures}"
+
+
+def _singled_out(results: Results) -> Iterator[str]:
+    measured = [(row, cell) for row in results.attacks if (cell := row.tpr_at_fpr.get("0.01")) is not None]
+    if not measured:
+        yield "Whether anybody is singled out at 1 % false alarms is not measurable with this few non-members."
+        return
+    best, cell = max(measured, key=lambda pair: pair[1].tpr)
+    most = (
+        f"the most is {words.percent(cell.tpr)} of members {words.percent_interval(cell.ci)},"
+        f" by {_named(best)}, and guessing catches 1 %"
+    )
+    above = [row for row, _ in measured if words.singles_out(row)]
+    if not above:
+        yield f"Nobody is singled out: at 1 % false alarms no attack does better than chance ({most})."
+        return
+    yield (
+        f"Some records are singled out: at 1 % false alarms {len(above)} of {len(measured)} attacks"
+        f" {'catches' if len(above) == 1 else 'catch'} more members than guessing would ({most})."
+    )
+
+
+def _named(row: AttackResult) -> str:
+    model = "the training" if row.vantage == "server" else f"the {words.target_of(row)} model"
+    return f"{row.attack} on {model}"
+
+
+def _own_threshold(results: Results) -> Iterator[str]:
+    rows = [(row, row.own_threshold) for row in results.attacks if row.own_threshold is not None]
+    if not rows:
+        return
+    row, own = max(rows, key=lambda pair: pair[0].auc)
+    yield (
+        "A real attacker cannot read its threshold off the answers; it must set it on people of its own."
+        f" Doing so, the strongest ({_named(row)}) aims at {words.percent(own.target_fpr)} false alarms and gets"
+        f" {words.percent(own.realised_fpr)} {words.percent_interval(own.realised_fpr_ci)}{_off_target(own)},"
+        f" while it catches {words.percent(own.tpr)} {words.percent_interval(own.tpr_ci)} of members."
+    )
+
+
+def _off_target(own: OwnThreshold) -> str:
+    low, high = own.realised_fpr_ci
+    if low > own.target_fpr:
+        return ", more than it believes"
+    return ", fewer than it allows itself" if high < own.target_fpr else ""
+
+
+def _server(results: Results) -> Iterator[str]:
+    inside = words.strongest(row for row in results.attacks if row.vantage == "server")
+    outside = words.strongest(words.on_model(results, "global", "float32"))
+    if inside is None or outside is None:
+        return
+    figures = f"{inside.attack} has AUC {words.auc(inside)}, against {words.auc(outside)} for somebody who may only"
+    figures += " query the global model."
+    if inside.auc_ci[0] > outside.auc_ci[1]:
+        yield f"The server, which sees every update, learns more than its users do: {figures}"
+    else:
+        yield f"Seeing every update gives the server no clear lead with the attacks tried here: {figures}"
+
+
+def _int8(results: Results) -> Iterator[str]:
+    pairs = words.precision_pairs(results)
+    if not pairs:
+        return
+    float32, int8 = max(pairs, key=lambda pair: abs(pair[0].auc - pair[1].auc))
+    most = (
+        f"the largest difference is for {float32.attack}: AUC {words.auc(float32)} in float, {words.auc(int8)} in int8"
+    )
+    apart = [pair for pair in pairs if _apart(pair[0].auc_ci, pair[1].auc_ci)]
+    if apart:
+        yield f"Rounding to int8 changes what leaks for {len(apart)} of {len(pairs)} attacks; {most}."
+    else:
+        yield (
+            f"Rounding to int8 is no protection that we can see: in all {len(pairs)} attacks the float and int8"
+            f" intervals overlap ({most})."
+        )
+    personal, device = results.utility.personal, results.utility.device
+    yield f"On the device accuracy is {_accuracy(device)}, against {_accuracy(personal)} before rounding."
+
+
+def _apart(first: Interval, second: Interval) -> bool:
+    return first[1] < second[0] or second[1] < first[0]
+
+
+def _exposed(results: Results) -> Iterator[str]:
+    if not results.people:
+        return
+    most = max(results.people, key=lambda person: person.exposure)
+    above = sum(person.exposure_ci[0] > words.CHANCE for person in results.people)
+    count = len(results.people)
+    yield (
+        f"Most exposed is {most.person}, with AUC {most.exposure:.2f} {words.interval(most.exposure_ci)}. The largest"
+        f" of {count} is partly luck, so do not read much into who it is. The intervals of {above} of {count} people"
+        f" lie above 0.5; luck alone would give about {_by_luck(count)}."
+    )
+
+
+def _by_luck(count: int) -> str:
+    expected = count * LUCK_TAIL
+    return f"{expected:.0f}" if expected >= 1 else f"{expected:.1f}"
+
+
+def _edge(results: Results) -> Iterator[str]:
+    if not results.edge:
+        return
+    tight = [row.artifact for row in results.edge if not row.fits]
+    if tight:
+        count = f"{len(tight)} of {len(results.edge)}"
+        yield f"{count} exported models do not fit their device, the first being {tight[0]}."
+    labels = sum(row.litert_labels_differing for row in results.edge)
+    rows = sum(row.rows_compared for row in results.edge)
+    if labels:
+        yield f"LiteRT and TFLite Micro give different labels for {labels} of {rows} records. Trust the device's."
+
+
+def _unmeasurable(results: Results) -> Iterator[str]:
+    keys = sorted({key for row in results.attacks for key in row.tpr_at_fpr}, key=float, reverse=True)
+    for key in keys:
+        short = [row for row in results.attacks if key in row.tpr_at_fpr and row.tpr_at_fpr[key] is None]
+        if not short:
+            continue
+        have, need = min(row.nonmembers for row in short), round(words.FALSE_ALARMS_NEEDED / float(key))
+        expected = have * float(key)
+        yield (
+            f"What is caught at {words.false_alarms(key)} false alarms is not measurable: {have:,} non-members give"
+            f" about {expected:.1f} false alarms at that rate, and a fair figure needs ten, so {need:,} non-members."
+        )
+
+
+def _protection(results: Results) -> Iterator[str]:
+    if all(budget.epsilon == "inf" for budget in results.budgets):
+        yield (
+            "Nothing in this run protects anybody: no noise is added, so ε is infinite and no limit on what can leak"
+            " is promised. A weak result here means that these attacks were weak, not that a better one will be."
+        )
+        return
+    for budget in results.budgets:
+        if budget.epsilon == "inf":
+            yield f"Against {budget.vantage} nothing is promised to a {budget.unit}: ε is infinite."
+        else:
+            at = "" if budget.delta is None else f" at δ = {budget.delta:g}"
+            yield f"Against {budget.vantage} a {budget.unit} is promised ε = {budget.epsilon:g}{at}; smaller is safer."
+
+
+def _population(results: Results) -> Iterator[str]:
+    card = results.population
+    whose = "other people" if card.who == "other-people" else "the same people"
+    assumption = card.assumption.strip().rstrip(".")
+    yield (
+        f"The attacker is given {card.records:,} records of its own, from {card.people} people: {whose}."
+        f" {assumption[:1].upper()}{assumption[1:]}."
+    )
+
+
+def _training_luck(results: Results) -> Iterator[str]:
+    yield (
+        f"The intervals cover the luck of who was measured, not the luck of training: this is one training run,"
+        f" seed {results.seed}, and another seed would give somewhat different figures."
+    )

@@ -1,0 +1,159 @@
+"""The attack stage: launch every attack on every target, then score the guesses with the truth only this side has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int
+
+from attacks.observation import Guess, Observation
+from attacks.registry import ATTACKS, launch
+from clients.randomness import generator
+from sim.data.federation import Federation
+from sim.observe import Target
+from sim.progress import Progress
+from sim.results import AttackResult
+from sim.scenario import Scenario
+from sim.score import Score, score
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Who was a member, for all clients' records in client order. It never enters an Observation."""
+
+    member: Bool[np.ndarray, " records"]
+    client: Int[np.ndarray, " records"]
+    person: tuple[str, ...]
+    label: Int[np.ndarray, " records"]
+    classes: tuple[str, ...]
+
+    def of(self, rows: Bool[np.ndarray, " records"]) -> Truth:
+        """The part of some records."""
+        people = tuple(person for person, picked in zip(self.person, rows, strict=True) if picked)
+        return Truth(self.member[rows], self.client[rows], people, self.label[rows], self.classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One attack on one target: its figures, and the score of every record."""
+
+    result: AttackResult
+    scores: Float[np.ndarray, " records"]
+
+
+def truth_of(federation: Federation) -> Truth:
+    """The federation's truth."""
+    clients = federation.clients
+    return Truth(
+        member=np.concatenate([c.member for c in clients]),
+        client=np.repeat([c.client for c in clients], [len(c.y) for c in clients]),
+        person=tuple(np.repeat([c.person for c in clients], [len(c.y) for c in clients]).tolist()),
+        label=np.concatenate([c.y for c in clients]),
+        classes=federation.classes,
+    )
+
+
+def judge(scenario: Scenario, targets: list[Target], truth: Truth, progress: Progress) -> list[Judged]:
+    """Every attack of the scenario on every target whose vantage gives it what it needs."""
+    pairs = list(_pairs(scenario, targets))
+    judged = []
+    with progress.stage("attacking", len(pairs)):
+        for target, attack in pairs:
+            judged.append(_judge(scenario, target, attack, truth))
+            result = judged[-1].result
+            progress.step(f"{attack} on {target.target} {target.precision}: AUC {result.auc:.3f}")
+    return judged
+
+
+def applies(attack: str, observation: Observation) -> bool:
+    """Whether this vantage is of the kind the attack needs: a model to query, or the training itself."""
+    return (ATTACKS[attack].needs == "rounds") == (observation.oracle is None)
+
+
+def guess_all(scenario: Scenario, attack: str, observations: tuple[Observation, ...], purpose: str) -> list[Guess]:
+    """One guess per observation, each with its own generator."""
+    return [
+        launch(attack, observation, generator(scenario.seed, "attack", purpose, attack, number))
+        for number, observation in enumerate(observations)
+    ]
+
+
+def score_guesses(scenario: Scenario, guesses: list[Guess], truth: Truth, purpose: str) -> Score:
+    """Score guesses that together cover all records; with one guess per client, thresholds are per client too."""
+    scores = np.concatenate([guess.scores for guess in guesses])
+    own = {number: g.population_scores for number, g in enumerate(guesses) if g.population_scores is not None}
+    everyone = own.get(0) if len(guesses) == 1 else own
+    rng = generator(scenario.seed, "bootstrap", purpose)
+    return score(scores, truth.member, truth.person, truth.client, rng, population_scores=everyone)
+
+
+def table(judged: list[Judged], truth: Truth) -> pa.Table:
+    """One row per attack, target and record."""
+    parts = []
+    for each in judged:
+        r, n = each.result, len(each.scores)
+        record = np.concatenate([np.arange(count) for count in np.unique(truth.client, return_counts=True)[1]])
+        parts.append(
+            pa.table(
+                {
+                    **{key: [getattr(r, key)] * n for key in ("attack", "vantage", "target", "precision", "output")},
+                    "client": truth.client,
+                    "person": list(truth.person),
+                    "record": record,
+                    "label": truth.label,
+                    "slice": [truth.classes[label] for label in truth.label],
+                    "score": each.scores.astype(np.float64),
+                    "member": truth.member,
+                },
+                schema=SCHEMA,
+            )
+        )
+    return pa.concat_tables(parts)
+
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("attack", "vantage", "target", "precision", "output")),
+        ("client", pa.int64()),
+        ("person", pa.string()),
+        ("record", pa.int64()),
+        ("label", pa.int64()),
+        ("slice", pa.string()),
+        ("score", pa.float64()),
+        ("member", pa.bool_()),
+    ]
+)
+
+
+def _pairs(scenario: Scenario, targets: list[Target]) -> Iterator[tuple[Target, str]]:
+    for target in targets:
+        for attack in scenario.attacks.names:
+            if applies(attack, target.observations[0]):
+                yield target, attack
+
+
+def _judge(scenario: Scenario, target: Target, attack: str, truth: Truth) -> Judged:
+    purpose = f"{target.vantage}/{target.target}/{target.precision}"
+    guesses = guess_all(scenario, attack, target.observations, purpose)
+    scored = score_guesses(scenario, guesses, truth, f"{purpose}/{attack}")
+    sizes = [len(guess.scores) for guess in guesses]
+    result = AttackResult(
+        attack=attack,
+        vantage=target.vantage,
+        target=target.target,
+        precision=target.precision,
+        output=target.output,
+        auc=scored.auc,
+        auc_ci=scored.auc_ci,
+        tpr_at_fpr=scored.tpr_at_fpr,
+        own_threshold=scored.own_threshold,
+        members=int(truth.member.sum()),
+        nonmembers=int((~truth.member).sum()),
+        queries_per_record=float(np.average([guess.queries_per_record for guess in guesses], weights=sizes)),
+        references=guesses[0].references,
+        cpu_seconds=round(sum(guess.cpu_seconds for guess in guesses), 3),
+    )
+    return Judged(result, np.concatenate([guess.scores for guess in guesses]))

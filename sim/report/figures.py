@@ -1,0 +1,231 @@
+"""The report's figures, apart from the ROC curves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int
+
+from sim.report import style, words
+from sim.report.roc import scores_of
+from sim.results import AttackResult, ClientResult, Interval, PersonResult, Results
+
+MOST_PEOPLE = 60
+MOST_RECORDS = 1500
+_AUC_HOVER = "%{text}: AUC %{x:.3f}<extra></extra>"
+
+
+def gain_and_leak(results: Results) -> list[style.Figure]:
+    """Accuracy and AUC of the three models that may be asked, side by side."""
+    found = [(label, words.strongest(words.on_model(results, *model))) for *model, label in words.MODELS]
+    attacked = [(label, row) for label, row in found if row is not None]
+    utilities = (results.utility.global_, results.utility.personal, results.utility.device)
+    labels = [label for *_, label in words.MODELS]
+    gain = [(label, u.accuracy, u.accuracy_ci, "") for label, u in zip(labels, utilities, strict=True)]
+    leak = [(label, row.auc, row.auc_ci, row.attack) for label, row in attacked]
+    return [
+        _dots("gain", "Gain: accuracy", "Further right is more useful.", "accuracy on held-out records", gain, None),
+        _dots(
+            "leak",
+            "Leak: strongest attack's AUC",
+            "Further right leaks more; the dashed line is a coin toss.",
+            "AUC of the strongest attack",
+            leak,
+            words.CHANCE,
+        ),
+    ]
+
+
+def _dots(
+    name: str, title: str, caption: str, axis: str, rows: list[tuple[str, float, Interval, str]], chance: float | None
+) -> style.Figure:
+    figure = style.blank(210, showlegend=False)
+    for label, value, ci, detail in rows:
+        figure.add_scatter(
+            x=[value],
+            y=[label.replace(" ", "<br>")],
+            error_x=style.error_bars([value], [ci]),
+            mode="markers",
+            marker={"size": 12, "color": style.MODEL_COLOURS[label]},
+            text=[style.shown(f"{label} {detail}".strip())],
+            hovertemplate="%{text}: %{x:.3f}<extra></extra>",
+        )
+    ends = [end for _, _, ci, _ in rows for end in ci]
+    least, most = (0.48, 0.7) if chance is not None else (0.5, 1.0)
+    figure.update_xaxes(title={"text": axis}, range=style.around(ends, least, most))
+    figure.update_yaxes(autorange="reversed", type="category")
+    if chance is not None:
+        style.chance_line(figure, chance)
+    parts = [f"{label} {value:.3f} {words.interval(ci)} {detail}".strip() for label, value, ci, detail in rows]
+    return style.Figure(name, title, caption, f"{title}. {'; '.join(parts)}.", figure)
+
+
+def learning_curve(results: Results) -> style.Figure:
+    """The broadcast model's accuracy, round by round."""
+    figure = style.blank(260, showlegend=False)
+    figure.add_scatter(
+        x=[r.round for r in results.rounds],
+        y=[r.accuracy for r in results.rounds],
+        customdata=[[r.clients, r.loss] for r in results.rounds],
+        mode="lines+markers",
+        line={"color": style.BLUE, "width": 2.2},
+        marker={"size": 6},
+        hovertemplate=(
+            "round %{x}: accuracy %{y:.3f}<br>%{customdata[0]} clients, loss %{customdata[1]:.3f}<extra></extra>"
+        ),
+    )
+    figure.update_xaxes(title={"text": "round"})
+    figure.update_yaxes(title={"text": "accuracy"}, range=[0, 1])
+    first, last = (results.rounds[i].accuracy for i in (0, -1)) if results.rounds else (0.0, 0.0)
+    alt = (
+        f"Accuracy of the global model over {len(results.rounds)} rounds: {first:.3f} at first, {last:.3f} at the end."
+    )
+    caption = "A curve still rising at the end means that more rounds would help; a flat one that they would not."
+    return style.Figure("learning", "Learning, round by round", caption, alt, figure, wide=True)
+
+
+def exposure(results: Results) -> style.Figure:
+    """Everybody's own AUC, the most exposed first, with their devices as small dots."""
+    people = sorted(results.people, key=lambda person: -person.exposure)
+    drawn = people[:MOST_PEOPLE]
+    place = {person.person: number for number, person in enumerate(drawn)}
+    clients = [client for client in results.clients if client.person in place]
+    figure = style.blank(130 + 24 * len(drawn), showlegend=True)
+    _clients(figure, clients, place)
+    _people(figure, drawn)
+    style.chance_line(figure, words.CHANCE)
+    ends = [*(end for p in drawn for end in p.exposure_ci), *(c.exposure for c in clients)]
+    figure.update_xaxes(title={"text": "AUC (0.5 is a coin toss)"}, range=style.around(ends, 0.4, 0.7))
+    ticks = {"tickvals": list(place.values()), "ticktext": [style.shown(name) for name in place]}
+    figure.update_yaxes(range=[len(drawn) - 0.5, -0.5], **ticks)
+    figure.update_layout(legend={"y": 1.0, "yanchor": "bottom"})
+    return style.Figure(
+        "exposure", "Exposure, person by person", _exposure_caption(results), _exposure_alt(people), figure, wide=True
+    )
+
+
+def _exposure_caption(results: Results) -> str:
+    hidden = len(results.people) - MOST_PEOPLE
+    rest = f" The {hidden} least exposed people are left out." if hidden > 0 else ""
+    return (
+        f"Attack: {results.exposure_attack}. Bars are 95 % intervals: a person whose bar crosses the dashed line may"
+        f" not be exposed at all. The one at the top of so many is partly there by luck.{rest}"
+    )
+
+
+def _exposure_alt(people: list[PersonResult]) -> str:
+    if not people:
+        return "Nobody was scored."
+    top, bottom = people[0], people[-1]
+    return (
+        f"AUC for each of {len(people)} people, from {top.exposure:.3f} {words.interval(top.exposure_ci)}"
+        f" to {bottom.exposure:.3f} {words.interval(bottom.exposure_ci)}. The numbers are in the table of clients."
+    )
+
+
+def _clients(figure: go.Figure, clients: list[ClientResult], place: dict[str, int]) -> None:
+    figure.add_scatter(
+        x=[client.exposure for client in clients],
+        y=[place[client.person] for client in clients],
+        text=[style.shown(client.name) for client in clients],
+        mode="markers",
+        name="one client (device)",
+        marker={"size": 6, "color": style.GREY, "opacity": 0.75},
+        hovertemplate=_AUC_HOVER,
+    )
+
+
+def _people(figure: go.Figure, people: list[PersonResult]) -> None:
+    values = [person.exposure for person in people]
+    figure.add_scatter(
+        x=values,
+        y=list(range(len(people))),
+        text=[style.shown(person.person) for person in people],
+        error_x=style.error_bars(values, [person.exposure_ci for person in people]),
+        mode="markers",
+        name="person, with 95 % interval",
+        marker={"size": 11, "color": style.ORANGE},
+        hovertemplate=_AUC_HOVER,
+    )
+
+
+def float_against_int8(results: Results, scores: pa.Table) -> list[style.Figure]:
+    """What rounding to int8 does to each attack, and record by record to the strongest."""
+    pairs = words.precision_pairs(results)
+    if not pairs:
+        return []
+    strongest = max(pairs, key=lambda pair: pair[0].auc)
+    return [_paired_aucs(pairs), _paired_scores(*strongest, scores)]
+
+
+def _paired_aucs(pairs: list[tuple[AttackResult, AttackResult]]) -> style.Figure:
+    figure = style.blank(200 + 44 * len(pairs), showlegend=True)
+    labels = [style.shown(float32.attack) for float32, _ in pairs]
+    looks = (("float32", style.ORANGE, "circle", -0.12), ("int8", style.GREEN, "diamond", 0.12))
+    for side, (name, colour, symbol, shift) in enumerate(looks):
+        values = [pair[side].auc for pair in pairs]
+        figure.add_scatter(
+            x=values,
+            y=[number + shift for number in range(len(pairs))],
+            text=[f"{label}, {name}" for label in labels],
+            error_x=style.error_bars(values, [pair[side].auc_ci for pair in pairs]),
+            mode="markers",
+            name=name,
+            marker={"size": 10, "color": colour, "symbol": symbol},
+            hovertemplate=_AUC_HOVER,
+        )
+    ends = [end for pair in pairs for row in pair for end in row.auc_ci]
+    figure.update_xaxes(title={"text": "AUC (0.5 is a coin toss)"}, range=style.around(ends, 0.48, 0.7))
+    figure.update_yaxes(range=[len(pairs) - 0.5, -0.5], tickvals=list(range(len(pairs))), ticktext=labels)
+    style.chance_line(figure, words.CHANCE)
+    parts = "; ".join(f"{a.attack} {words.auc(a)} in float, {words.auc(b)} in int8" for a, b in pairs)
+    caption = "Where the two bars of an attack overlap widely, rounding to int8 protects nobody from it."
+    return style.Figure("precision", "AUC in float and in int8", caption, f"AUC by attack: {parts}.", figure)
+
+
+def _paired_scores(float32: AttackResult, int8: AttackResult, scores: pa.Table) -> style.Figure:
+    x, y, member = _joined(scores_of(scores, float32), scores_of(scores, int8))
+    figure = style.blank(360, showlegend=True)
+    looks: tuple[tuple[str, bool, str, str], ...] = (
+        ("not a member", False, style.GREY, "circle"),
+        ("member", True, style.ORANGE, "diamond"),
+    )
+    for name, which, colour, symbol in looks:
+        here = member == which
+        marker: dict[str, Any] = {"size": 5, "color": colour, "symbol": symbol, "opacity": 0.55}
+        hover = f"{name}<br>float %{{x:.3f}}, int8 %{{y:.3f}}<extra></extra>"
+        figure.add_scatter(x=x[here], y=y[here], mode="markers", name=name, marker=marker, hovertemplate=hover)
+    figure.update_xaxes(title={"text": "score in float32"})
+    figure.update_yaxes(title={"text": "score in int8"})
+    title = f"Record by record: {float32.attack}"
+    caption = (
+        "Each dot is one record. On a thin line the device gives away what the float model does, record by record."
+    )
+    alt = f"Scores of {len(x)} records, int8 against float32. {_likeness(x, y)}"
+    return style.Figure("records", title, caption, alt, figure)
+
+
+def _likeness(x: Float[np.ndarray, " records"], y: Float[np.ndarray, " records"]) -> str:
+    if len(x) < 3 or not (np.ptp(x) > 0 and np.ptp(y) > 0):
+        return "Too few differ to compare."
+    return f"Their correlation is {np.corrcoef(x, y)[0, 1]:.3f}."
+
+
+def _joined(
+    float32: pa.Table, int8: pa.Table
+) -> tuple[Float[np.ndarray, " records"], Float[np.ndarray, " records"], Bool[np.ndarray, " records"]]:
+    """Both scores of each record, at most `MOST_RECORDS` of them, drawn at random."""
+    keys = ["client", "record"]
+    both = float32.select([*keys, "member", "score"]).join(
+        int8.select([*keys, "score"]), keys, join_type="inner", right_suffix="_int8"
+    )
+    both = both.sort_by([(key, "ascending") for key in keys])
+    x, y = both["score"].to_numpy(), both["score_int8"].to_numpy()
+    member = both["member"].to_numpy(zero_copy_only=False)
+    finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    # Every n-th record could be all members: membership may alternate. The seed keeps the page the same each time.
+    kept: Int[np.ndarray, " kept"] = np.random.default_rng(0).permutation(finite)[:MOST_RECORDS]
+    return x[kept], y[kept], member[kept]

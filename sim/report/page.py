@@ -1,0 +1,123 @@
+"""One self-contained HTML file: figures, tables and words, with nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+from plotly.offline import get_plotlyjs
+
+from sim.report import figures, roc, words
+from sim.report.style import Figure
+from sim.results import EdgeResult, Results, Utility
+
+_HERE = Path(__file__).parent
+
+
+def write_report(results: Results, scores: pa.Table, path: Path | str) -> Path:
+    """Write the report to `path`, whole or not at all, and return where it is.
+
+    `scores` has one row per attack, target and record: attack, vantage, target, precision, output, client, person,
+    record, label, slice, score, member.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, page(results, scores))
+    return path
+
+
+def page(results: Results, scores: pa.Table) -> str:
+    """The report as text."""
+    drawn = _figures(results, scores)
+    plots = {figure.name: json.loads(figure.plot.to_json()) for group in drawn.values() for figure in group}
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            r=results,
+            w=words,
+            verdict=words.verdict(results),
+            figures=drawn,
+            plots=plots,
+            accuracy=_accuracy(results),
+            edge=_edge(results),
+            differing=[row for row in results.edge if row.litert_rows_differing or not row.fits],
+            plotly=get_plotlyjs(),
+            css=(_HERE / "page.css").read_text(encoding="utf-8"),
+            script=(_HERE / "page.js").read_text(encoding="utf-8"),
+        )
+    )
+
+
+def _figures(results: Results, scores: pa.Table) -> dict[str, list[Figure]]:
+    return {
+        "gain": figures.gain_and_leak(results),
+        "roc": list(roc.panels(results, scores)),
+        "exposure": [figures.exposure(results)],
+        "precision": figures.float_against_int8(results, scores),
+        "learning": [figures.learning_curve(results)],
+    }
+
+
+def _accuracy(results: Results) -> list[tuple[str, Utility]]:
+    utility = results.utility
+    names = [label for *_, label in words.MODELS]
+    return list(zip(names, (utility.global_, utility.personal, utility.device), strict=True))
+
+
+def _edge(results: Results) -> list[dict[str, Any]]:
+    return [
+        {"device": device, "target": target, "count": len(rows), **_edge_summary(rows)}
+        for (device, target), rows in words.by_device(results).items()
+    ]
+
+
+def _edge_summary(rows: list[EdgeResult]) -> dict[str, Any]:
+    return {
+        "bytes": words.span([row.bytes for row in rows]),
+        "arena": words.span([row.arena_bytes for row in rows]),
+        "fits": sum(row.fits for row in rows),
+        "agreement": words.percent_span([row.top1_agreement for row in rows]),
+        "error": f"{max(row.max_logit_error for row in rows):.3f}",
+        "compared": sum(row.rows_compared for row in rows),
+        "rows_differing": sum(row.litert_rows_differing for row in rows),
+        "labels_differing": sum(row.litert_labels_differing for row in rows),
+    }
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["units"] = _keep_units
+    return environment
+
+
+def _keep_units(text: str) -> str:
+    """Text in which no line breaks between a number and its per cent sign, or inside an interval."""
+    joined = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+    return re.sub(r"(?<=\d) ?(\[[\d.]+,) ([\d.]+\])", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}\\2", joined)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside `path`, then move: a reader never meets half a page, and a failure leaves the old one."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        part.chmod(0o644)  # a temporary file is readable by its owner alone; a report is for passing on
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,177 @@
+"""The words that the terminal table, the findings and the report share, so that one thing has one name everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sim.results import AttackResult, Control, EdgeResult, Interval, OwnThreshold, Results, TprAtFpr
+
+CHANCE = 0.5
+NOT_MEASURABLE = "not measurable"
+FALSE_ALARMS_NEEDED = 10  # fewer than ten expected false alarms cannot hold a rate
+
+
+@dataclass(frozen=True, slots=True)
+class Vantage:
+    """One place an attacker can stand: its name, what it may do, and what it holds and lacks."""
+
+    name: str
+    may: str
+    sees: str
+    lacks: str
+
+
+VANTAGES = {
+    v.name: v
+    for v in (
+        Vantage(
+            "server",
+            "sees every update",
+            "The global model of every round and what each client sent back.",
+            "The records, and the personal models, which never leave their devices.",
+        ),
+        Vantage(
+            "global-user",
+            "may query the global model",
+            "The finished global model's answers to any record it asks about.",
+            "The updates, the personal models, and the inside of the model.",
+        ),
+        Vantage(
+            "query",
+            "may query one person's model",
+            "One personal model's answers, in float or as the device gives them in int8.",
+            "The updates, other people's models, and the inside of the model.",
+        ),
+    )
+}
+
+MODELS = (
+    ("global", "float32", "global float32"),
+    ("personal", "float32", "personal float32"),
+    ("personal", "int8", "personal int8"),
+)
+
+
+def target_of(row: AttackResult) -> str:
+    """Which model is attacked and in what number format, such as "personal int8"."""
+    return f"{row.target} {row.precision}"
+
+
+def rate(value: float) -> str:
+    """An accuracy or an AUC, to three places."""
+    return f"{value:.3f}"
+
+
+def percent(value: float) -> str:
+    """A rate as a percentage, to one place, or two below one per cent."""
+    return f"{value:.2%}".replace("%", " %") if 0 < abs(value) < 0.00995 else f"{value:.1%}".replace("%", " %")
+
+
+def false_alarms(key: str) -> str:
+    """A key of `tpr_at_fpr` as a percentage without needless zeros: "0.01" is "1 %"."""
+    return f"{float(key) * 100:g} %"
+
+
+def interval(ci: Interval) -> str:
+    """The 95 % interval of an AUC or an accuracy."""
+    return f"[{ci[0]:.2f}, {ci[1]:.2f}]"
+
+
+def auc(row: AttackResult | Control) -> str:
+    """An AUC with its interval, to two places, for sentences."""
+    return f"{row.auc:.2f} {interval(row.auc_ci)}"
+
+
+def percent_interval(ci: Interval) -> str:
+    """The 95 % interval of a rate."""
+    return f"[{ci[0] * 100:.1f}, {ci[1] * 100:.1f}]"
+
+
+def tpr(cell: TprAtFpr | None) -> str:
+    """A true-positive rate, its interval and the false-positive rate it was read at."""
+    if cell is None:
+        return NOT_MEASURABLE
+    return f"{percent(cell.tpr)} {percent_interval(cell.ci)} (at {percent(cell.realised_fpr)})"
+
+
+def own_threshold(own: OwnThreshold | None) -> str:
+    """What the attacker catches, and its true false-alarm rate, with a threshold it set by itself."""
+    if own is None:
+        return "none set"
+    caught = f"{percent(own.tpr)} {percent_interval(own.tpr_ci)}"
+    return f"{caught} (at {percent(own.realised_fpr)} {percent_interval(own.realised_fpr_ci)})"
+
+
+def holds_chance(control: Control) -> bool:
+    """Whether the control's interval holds an AUC of 0.5, as it should."""
+    return control.auc_ci[0] <= CHANCE <= control.auc_ci[1]
+
+
+def strongest(rows: Iterable[AttackResult]) -> AttackResult | None:
+    """The row with the largest AUC, if there is one."""
+    return max(rows, key=lambda row: row.auc, default=None)
+
+
+def on_model(results: Results, target: str, precision: str) -> list[AttackResult]:
+    """The attacks that query this model. What the server sees is training, not a model, so it is not among them."""
+    rows = (row for row in results.attacks if row.vantage != "server")
+    return [row for row in rows if (row.target, row.precision) == (target, precision)]
+
+
+def singles_out(row: AttackResult, key: str = "0.01") -> bool:
+    """Whether even the low end of what is caught lies above the false-alarm rate, that is, above chance.
+
+    The target rate, not the realised one, is the bar: where ties push the realised rate to zero, one lucky member
+    would pass any bar set by it.
+    """
+    cell = row.tpr_at_fpr.get(key)
+    return cell is not None and cell.ci[0] > float(key)
+
+
+def precision_pairs(results: Results) -> list[tuple[AttackResult, AttackResult]]:
+    """The same attack on the same model in float32 and in int8."""
+    int8 = {(row.attack, row.vantage, row.target): row for row in results.attacks if row.precision == "int8"}
+    rows = (row for row in results.attacks if row.precision == "float32")
+    return [(row, int8[key]) for row in rows if (key := (row.attack, row.vantage, row.target)) in int8]
+
+
+def verdict(results: Results) -> str:
+    """The whole run in one sentence."""
+    if not all(holds_chance(c) for c in (results.controls.blind, results.controls.stranger)):
+        return "A control that cannot succeed did, so do not trust these figures until that is explained."
+    single = any(singles_out(row) for row in results.attacks)
+    people = (
+        "some people's records stand out even at 1 % false alarms"
+        if single
+        else "at 1 % false alarms nobody is singled out"
+    )
+    top = strongest(results.attacks)
+    if top is None:
+        return "No attack was run, so nothing is known about what leaks."
+    if top.auc_ci[0] > CHANCE:
+        return (
+            f"The models leak: the strongest attack tells who was in the training data with AUC {auc(top)}"
+            f" (0.5 is a coin toss), and {people}."
+        )
+    return f"No attack tells members from others better than a coin toss (largest AUC {auc(top)}), and {people}."
+
+
+def by_device(results: Results) -> dict[tuple[str, str], list[EdgeResult]]:
+    """The exported models, grouped by device and by whether they are global or personal."""
+    groups: dict[tuple[str, str], list[EdgeResult]] = {}
+    for row in results.edge:
+        groups.setdefault((row.device, row.target), []).append(row)
+    return groups
+
+
+def span(values: Sequence[int]) -> str:
+    """The smallest and the largest of whole numbers, or the one value that they share."""
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def percent_span(values: Sequence[float]) -> str:
+    """The smallest and the largest of rates, as percentages."""
+    low, high = min(values), max(values)
+    return percent(low) if percent(low) == percent(high) else f"{low * 100:.1f} to {percent(high)}"
