@@ -32,11 +32,16 @@ class Records:
     def __getitem__(self, index: slice | Bool[np.ndarray, " records"] | Int[np.ndarray, " picked"]) -> Records:
         return Records(self.x[index], self.y[index])
 
+    def joined(self, other: Records) -> Records:
+        """These records followed by `other`'s."""
+        return Records(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]))
+
 
 @dataclass(slots=True)
 class Oracle:
     """A model that can only be asked. It counts the records it was asked about; a record asked again is answered
-    from the attacker's notes and not counted twice."""
+    from the attacker's notes and not counted twice.
+    """
 
     answer: Predictor
     output: Output = "logits"

@@ -1,0 +1,81 @@
+"""Models that the attacker trains on its own people, to learn what answers look like for records left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from attacks.observation import Observation, Predictor, Records, Reference
+
+Groups = Int[np.ndarray, " population"]
+Recipe = Callable[[Records, Int[np.ndarray, " records"], np.random.Generator], Predictor]
+"""Trains one model: the records, the group (the attacker's device) of each, and the randomness to train with."""
+
+
+def halves(
+    count: int, population_size: int, rng: np.random.Generator, groups: Groups | None = None
+) -> Bool[np.ndarray, "count population"]:
+    """Which records each of `count` references trains on: row r is reference r's half.
+
+    References come in complementary pairs (rows 0 and 1, 2 and 3, ...), so an even number of them leaves every record
+    out of exactly half. An odd one at the end is a plain half. With `groups` each group is halved separately; a group
+    of odd size gives its extra record to one side by a coin. Raises ValueError for less than one reference.
+    """
+    if count < 1:
+        raise ValueError(f"{count} references asked for: at least 1")
+    groups = np.zeros(population_size, dtype=np.int64) if groups is None else groups
+    if len(groups) != population_size:
+        raise ValueError(f"{len(groups)} groups for {population_size} population records: one each, please")
+    rows: list[Bool[np.ndarray, " population"]] = []
+    while len(rows) < count:
+        half = _half(groups, rng)
+        rows += [half, ~half]
+    return np.array(rows[:count])
+
+
+def _half(groups: Groups, rng: np.random.Generator) -> Bool[np.ndarray, " population"]:
+    half = np.zeros(len(groups), dtype=bool)
+    for group in np.unique(groups):
+        members = rng.permutation(np.flatnonzero(groups == group))
+        half[members[: (len(members) + rng.integers(2)) // 2]] = True
+    return half
+
+
+def train_references(
+    population: Records,
+    recipe: Recipe,
+    count: int,
+    rng: np.random.Generator,
+    groups: Groups | None = None,
+) -> tuple[Reference, ...]:
+    """`count` references, each trained by `recipe` on its half of `population` (see `halves`).
+
+    Each training gets a generator of its own, so reference r does not depend on how many others there are.
+    """
+    labels = np.zeros(len(population), dtype=np.int64) if groups is None else groups
+    coin, *trainings = rng.spawn(1 + count)
+    return tuple(
+        Reference(recipe(population[half], labels[half], training), half)
+        for half, training in zip(halves(count, len(population), coin, groups), trainings, strict=True)
+    )
+
+
+def left_out(observation: Observation) -> Bool[np.ndarray, "references records"]:
+    """Which references did not train on each record; columns are the candidates, then the population.
+
+    No reference trained on a candidate: the attacker has no candidate among its own records.
+    """
+    trained_on = np.stack([reference.trained_on for reference in observation.references])
+    unseen = np.ones((len(trained_on), len(observation.candidates)), dtype=bool)
+    return np.concatenate([unseen, ~trained_on], axis=1)
+
+
+def mean_left_out(
+    signal: Float[np.ndarray, "references records"], out: Bool[np.ndarray, "references records"]
+) -> tuple[Float[np.ndarray, " records"], Int[np.ndarray, " records"]]:
+    """Mean of `signal` over the references in `out`, per record, and how many those are; NaN where there are none."""
+    count = out.sum(axis=0)
+    total = np.where(out, signal, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0), count

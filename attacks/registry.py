@@ -1,0 +1,106 @@
+"""The attacks there are, and how one is launched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from attacks import cosine, lira, loss, loss_series, rmia
+from attacks.observation import Guess, Observation, Oracle, VantageLacksError
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One membership-inference attack: a callable from an observation to a guess, and what it needs to be given."""
+
+    name: str
+    title: str
+    needs: Literal["oracle", "rounds"]  # a model to query, or the training rounds themselves
+    references: bool  # whether it needs reference models
+    run: Callable[[Observation, np.random.Generator], Guess]
+    source: str
+    client: bool = False  # whether it needs to know whose records the candidates are
+
+
+ATTACKS: dict[str, Attack] = {
+    attack.name: attack
+    for attack in (
+        Attack("loss", "Loss threshold", "oracle", False, loss.run, "Yeom et al. 2018, arXiv 1709.01604"),
+        Attack(
+            "lira",
+            "Likelihood ratio (LiRA), offline, one-sided",
+            "oracle",
+            True,
+            lira.run,
+            "Carlini et al. 2022, arXiv 2112.03570",
+        ),
+        Attack(
+            "rmia",
+            "Robust inference (RMIA), offline",
+            "oracle",
+            True,
+            rmia.run,
+            "Zarifzadeh et al. 2024, arXiv 2312.03262",
+        ),
+        Attack(
+            "cosine",
+            "Cosine of gradient and update",
+            "rounds",
+            False,
+            cosine.run,
+            "Li et al. 2023, arXiv 2202.12232",
+            client=True,
+        ),
+        Attack(
+            "loss-series",
+            "Mean loss over the rounds",
+            "rounds",
+            False,
+            loss_series.run,
+            "Zari et al. 2021, arXiv 2111.00430",
+        ),
+    )
+}
+
+
+def launch(name: str, observation: Observation, rng: np.random.Generator) -> Guess:
+    """Run attack `name` and fill in what it cost: CPU seconds of this process, queries per candidate, references.
+
+    Queries are the distinct records this attack asked the oracle about, over the number of candidates; another
+    attack's questions are not counted again. Raises ValueError for a name that is not in `ATTACKS`, VantageLacksError
+    where the vantage does not see what the attack needs, FloatingPointError where a candidate's score is not finite.
+    """
+    if name not in ATTACKS:
+        raise ValueError(f"there is no attack '{name}'; there are: {', '.join(ATTACKS)}")
+    attack = ATTACKS[name]
+    _refuse(attack, observation)
+    # A fresh count on top of the shared notes: what another attack asked before does not make this one cheaper.
+    asked = observation.oracle and Oracle(observation.oracle, observation.oracle.output, observation.oracle.resolution)
+    started = time.process_time()
+    guess = attack.run(replace(observation, oracle=asked), rng)
+    seconds = time.process_time() - started
+    if bad := int((~np.isfinite(guess.scores)).sum()):
+        raise FloatingPointError(f"attack '{name}' gave {bad} of {len(guess.scores)} candidates no finite score")
+    return replace(
+        guess,
+        queries_per_record=asked.queries / len(observation.candidates) if asked else 0.0,
+        references=len(observation.references) if attack.references else 0,
+        cpu_seconds=seconds,
+    )
+
+
+def _refuse(attack: Attack, observation: Observation) -> None:
+    has = {
+        "model to query": attack.needs != "oracle" or observation.oracle is not None,
+        "reference models": not attack.references or len(observation.references) > 0,
+        "training rounds": attack.needs != "rounds" or len(observation.rounds) > 0,
+        "model architecture": attack.needs != "rounds" or observation.architecture is not None,
+        "client that the candidates belong to": not attack.client or observation.client is not None,
+        "candidates": len(observation.candidates) > 0,
+    }
+    for thing in (thing for thing, there in has.items() if not there):
+        raise VantageLacksError(f"attack '{attack.name}' needs {thing}, vantage '{observation.vantage}' has no {thing}")
