@@ -1,0 +1,27 @@
+import pytest
+from pydantic import ValidationError
+
+from attacks.config import AttackConfig
+from attacks.registry import ATTACKS
+
+
+def test_all_attacks_run_unless_told_otherwise():
+    assert AttackConfig().names == tuple(ATTACKS)
+    assert AttackConfig().references == 4
+    assert AttackConfig(names=["rmia"]).names == ("rmia",)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"names": ["rima"]}, "no attack 'rima'; there are: loss, lira, rmia, cosine, loss-series"),
+        ({"names": ["loss", "loss"]}, "named twice in loss, loss"),
+        ({"names": []}, "at least 1 item"),
+        ({"references": 0}, "greater than or equal to 1"),
+        ({"references": 257}, "less than or equal to 256"),
+        ({"reference": 4}, "Extra inputs are not permitted"),
+    ],
+)
+def test_faults_are_named(table, message):
+    with pytest.raises(ValidationError, match=message):
+        AttackConfig(**table)
