@@ -54,7 +54,7 @@ class DataConfig(_Table):
     def _clients_fit(self) -> Self:
         if self.partition == "natural" and self.clients is not None:
             raise ValueError(
-                f"clients = {self.clients} does not go with partition = \"natural\", where the data says who the "
+                f'clients = {self.clients} does not go with partition = "natural", where the data says who the '
                 "clients are; leave `clients` out, or choose partition dirichlet, shards or iid"
             )
         if self.partition != "natural" and self.clients is None:
@@ -77,3 +77,11 @@ class PopulationConfig(_Table):
     records: int | None = Field(
         default=None, ge=1, description="records the attacker holds in all; default: all that the choice above gives"
     )
+
+    @model_validator(mode="after")
+    def _records_for_all(self) -> Self:
+        if self.who == "other-people" and self.records is not None and self.records < self.people:
+            raise ValueError(
+                f"records = {self.records} are fewer than people = {self.people}; raise `records` or lower `people`"
+            )
+        return self

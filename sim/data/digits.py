@@ -10,7 +10,7 @@ TITLE = "digits (scikit-learn's copy of UCI optdigits)"
 
 
 def load() -> Dataset:
-    """1,797 grey images of shape (1, 8, 8) from 0 to 1, 10 classes. The writers are not recorded: no natural clients."""
+    """1,797 grey images of shape (1, 8, 8) from 0 to 1, 10 classes. The writers are unknown: no natural clients."""
     from sklearn.datasets import load_digits  # a second to import: only for those who ask for it
 
     bunch = load_digits()

@@ -43,7 +43,7 @@ def load(folder: Path | None = None) -> Dataset:
     )
 
 
-def read_idx(folder: Path, name: str, dims: int) -> UInt8[np.ndarray, "..."]:
+def read_idx(folder: Path, name: str, dims: int) -> UInt8[np.ndarray, " *sizes"]:
     """The unsigned bytes in the idx file `name` of `folder`, with `dims` dimensions; `name`.gz is read as well.
 
     Raises:

@@ -87,6 +87,6 @@ def _draw(
 def _enough(records: int, sizes: Sequence[int]) -> None:
     if sum(sizes) > records:
         raise DataError(
-            f"{len(sizes)} clients (the attacker's included) ask for {sum(sizes):,} records, but there are {records:,}. "
-            "Lower `records_per_client`, `clients`, `population.people` or `population.records`."
+            f"{len(sizes)} clients (the attacker's included) ask for {sum(sizes):,} records, but there are only "
+            f"{records:,}. Lower `records_per_client`, `clients`, `population.people` or `population.records`."
         )

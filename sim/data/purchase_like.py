@@ -42,7 +42,9 @@ class PurchaseOptions(BaseModel):
     alpha: float = Field(default=0.8, gt=0, description="Dirichlet parameter of a style's mix of departments")
     taste: float = Field(default=0.6, ge=0, description="spread of a style's product tastes (sigma of a lognormal)")
     zipf: float = Field(default=0.6, ge=0, description="how unequal the products' popularity is (Zipf exponent)")
-    items: float = Field(default=70.0, gt=0, description="typical purchases a year, counted before repeats fall together")
+    items: float = Field(
+        default=70.0, gt=0, description="typical purchases a year, counted before repeats fall together"
+    )
     tilt: float = Field(default=2.0, gt=0, description="how closely a shopper follows the style (gamma shape)")
 
 
@@ -116,7 +118,8 @@ def cluster(
             f"purchase-like: {len(bits):,} records leave {len(kept)} of {classes} classes with {SMALLEST} records; at "
             "least 2 are needed. Raise `records` or lower `classes`."
         )
-    return distance[:, kept].argmin(axis=1)
+    nearest: Int[np.ndarray, " records"] = distance[:, kept].argmin(axis=1)
+    return nearest
 
 
 def _k_means(
@@ -129,6 +132,7 @@ def _k_means(
     """
     centres = x[rng.choice(len(x), classes, replace=False)]
     label = np.full(len(x), -1)
+    distance: Float[np.ndarray, "records classes"]
     for _ in range(rounds):
         distance = (centres**2).sum(axis=1) - 2 * (x @ centres.T)
         before, label = label, distance.argmin(axis=1)

@@ -73,9 +73,7 @@ def find(source: str) -> Source:
     return DATASETS[source]
 
 
-def load(
-    source: str, folder: Path | None = None, seed: int = 0, purchase: PurchaseOptions | None = None
-) -> Dataset:
+def load(source: str, folder: Path | None = None, seed: int = 0, purchase: PurchaseOptions | None = None) -> Dataset:
     """The data set that `source` names, checked.
 
     `folder` is where its files are, if not in the usual place; `seed` and `purchase` matter to synthetic data only.

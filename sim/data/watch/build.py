@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle  # noqa: TID251, S403 - a developer's script; the file's hash is pinned and the unpickler restricted
+import pickle  # noqa: TID251 - a developer's script; the file's hash is pinned and the unpickler restricted
 import sys
 import zipfile
 from pathlib import Path
