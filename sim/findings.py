@@ -115,8 +115,7 @@ def _singled_out(results: Results) -> Iterator[str]:
 
 
 def _named(row: AttackResult) -> str:
-    model = "the training" if row.vantage == "server" else f"the {words.target_of(row)} model"
-    return f"{row.attack} on {model}"
+    return f"{row.attack} on {words.model_of(row)}" + ("" if row.vantage == "server" else " models")
 
 
 def _own_threshold(results: Results) -> Iterator[str]:
@@ -126,7 +125,7 @@ def _own_threshold(results: Results) -> Iterator[str]:
     row, own = max(rows, key=lambda pair: pair[0].auc)
     yield (
         "A real attacker cannot read its threshold off the answers; it must set it on people of its own."
-        f" Doing so, the strongest ({_named(row)}) aims at {words.percent(own.target_fpr)} false alarms and gets"
+        f" Doing so, the strongest ({_named(row)}) aims at {words.false_alarms(own.target_fpr)} false alarms and gets"
         f" {words.percent(own.realised_fpr)} {words.percent_interval(own.realised_fpr_ci)}{_off_target(own)},"
         f" while it catches {words.percent(own.tpr)} {words.percent_interval(own.tpr_ci)} of members."
     )
@@ -225,7 +224,7 @@ def _protection(results: Results) -> Iterator[str]:
     if all(budget.epsilon == "inf" for budget in results.budgets):
         yield (
             "Nothing in this run protects anybody: no noise is added, so ε is infinite and no limit on what can leak"
-            " is promised. A weak result here means that these attacks were weak, not that a better one will be."
+            " is promised. A small leak here means only that these attacks found little; a better one may find more."
         )
         return
     for budget in results.budgets:
@@ -238,10 +237,10 @@ def _protection(results: Results) -> Iterator[str]:
 
 def _population(results: Results) -> Iterator[str]:
     card = results.population
-    whose = "other people" if card.who == "other-people" else "the same people"
+    whose = f"{card.people} other people" if card.who == "other-people" else f"the same {card.people} people"
     assumption = card.assumption.strip().rstrip(".")
     yield (
-        f"The attacker is given {card.records:,} records of its own, from {card.people} people: {whose}."
+        f"The attacker is given {card.records:,} records of its own, from {whose}."
         f" {assumption[:1].upper()}{assumption[1:]}."
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +16,7 @@ from sim.results import AttackResult, Control, EdgeResult, Results, Utility
 
 MAX_WIDTH = 100
 _LOW, _LOWER = "0.01", "0.001"
+_WORDS = 2  # the first columns of the attacks hold words, the others figures
 
 
 def render(results: Results, console: Console, report: Path | None = None) -> None:
@@ -25,10 +26,10 @@ def render(results: Results, console: Console, report: Path | None = None) -> No
     console.print(Text(heading, style="bold"), width=width)
     if results.data.synthetic:
         console.print(Text("SYNTHETIC DATA: these figures say nothing about any real person.", "bold"), width=width)
-    for section in (_attacks, _controls, _accuracy, _edge):
-        console.print()
-        console.print(section(results), width=width)
     console.print()
+    for section in (_attacks(results, width), _controls(results), _accuracy(results), _edge(results)):
+        console.print(section, width=width)
+        console.print()
     console.print(Text("Findings", style="bold"))
     for sentence in results.findings:
         _bullet(sentence, console, width)
@@ -57,33 +58,46 @@ def _grid(title: str, columns: Sequence[str], left: int) -> Table:
     return table
 
 
-def _attacks(results: Results) -> Table:
-    table = _grid("Who learns what (AUC 0.5 is a coin toss)", ("attack", "model", "AUC", *_rates()), 2)
+def _attacks(results: Results, width: int) -> Group:
+    """One block per vantage under a line of plain words, all with the same columns."""
+    name = max((len(row.attack) for row in results.attacks), default=6) + 2
+    known = any(row.tpr_at_fpr.get(_LOWER) for row in results.attacks)
+    widths = (min(name, 24), 16, 17, 29, 14) if width >= MAX_WIDTH else (min(name, 18), 16, 17, 17, 10)
+    head = ("  attack", "model", "AUC", f"caught at {_share(_LOW)} false alarms", f"at {_share(_LOWER)}")
+    parts: list[RenderableType] = [
+        Text("Who learns what (AUC 0.5 is a coin toss)", "bold"),
+        Text(),
+        _block([tuple(map(Text, head))], widths),
+    ]
     for vantage in words.VANTAGES.values():
         rows = [row for row in results.attacks if row.vantage == vantage.name]
-        if not rows:
-            continue
-        table.add_row(Text.assemble((vantage.name, "bold cyan")), Text(vantage.may, "cyan"))
-        for row in rows:
-            table.add_row(*_attack(row))
-        table.add_section()
+        if rows:
+            heading = Text.assemble((vantage.name, "bold cyan"), (f": {vantage.may}", "cyan"))
+            parts += [Text(), heading, _block([_attack(row) for row in rows], widths)]
+    return Group(*parts)
+
+
+def _block(rows: list[tuple[Text, ...]], widths: Sequence[int]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for number, width in enumerate(widths):
+        table.add_column(width=width, justify="left" if number < _WORDS else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _rates() -> tuple[str, str]:
-    return (f"caught at {words.false_alarms(_LOW)} false alarms", f"at {words.false_alarms(_LOWER)}")
+def _share(key: str) -> str:
+    return words.false_alarms(key)
 
 
 def _attack(row: AttackResult) -> tuple[Text, ...]:
-    model = "global, training" if row.vantage == "server" else words.target_of(row)
     low, lower = row.tpr_at_fpr.get(_LOW), row.tpr_at_fpr.get(_LOWER)
-    known = lower is not None
     return (
         Text(f"  {row.attack}"),
-        Text(model),
-        Text(f"{words.rate(row.auc)} {words.interval(row.auc_ci)}"),
+        Text(words.model_of(row)),
+        Text(words.auc(row)),
         Text(words.tpr(low), "" if low else "dim"),
-        Text(words.percent(lower.tpr) if known and lower else words.NOT_MEASURABLE, "" if known else "dim"),
+        Text(words.percent(lower.tpr) if lower else words.NOT_MEASURABLE, "" if lower else "dim"),
     )
 
 
@@ -115,7 +129,7 @@ def _accuracy(results: Results) -> Table:
 
 
 def _edge(results: Results) -> Table:
-    columns = ("device", "models", "bytes", "arena", "fit", "same label as float", "LiRT/TFLM differ")
+    columns = ("device", "models", "bytes", "arena", "fit", "same label as float", "LiteRT differs")
     table = _grid("On the device", columns, 1)
     for (device, target), rows in words.by_device(results).items():
         table.add_row(f"{device}, {target}", *_edge_cells(rows))

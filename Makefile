@@ -1,0 +1,41 @@
+# Two commands do everything: `make quickstart` and `make test`. Both make the environment first, if it is not there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TYPED := -p sim -p clients -p server -p edge -p attacks
+
+.PHONY: quickstart test test-slow check install lock clean
+
+quickstart: $(READY)
+	$(BIN)/seepage run scenarios/quickstart.toml
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+
+install: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Resolve pyproject.toml into requirements.lock again. Addresses of package indexes stay out of the file.
+lock:
+	$(BIN)/pip-compile --quiet --extra dev --strip-extras --allow-unsafe --resolver backtracking \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements.lock pyproject.toml
+	sed -i 's/+cpu$$//' requirements.lock  # the same version: a build tag of one machine is not part of the lock
+
+clean:
+	rm -rf $(VENV)

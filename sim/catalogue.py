@@ -1,0 +1,88 @@
+"""What there is: the entries of every registry, as `seepage list` prints them."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+
+Rows = list[dict[str, str]]
+
+
+def _datasets() -> Rows:
+    from sim.data.registry import DATASETS
+
+    return [
+        {
+            "name": name,
+            "what": entry.title,
+            "people": "real people's devices" if entry.natural else "no natural clients",
+            "kind": "synthetic" if entry.synthetic else "real",
+            "get it": entry.how_to_get,
+        }
+        for name, entry in DATASETS.items()
+    ]
+
+
+def _models() -> Rows:
+    from clients.models import MODELS
+
+    return [{"name": name, "what": entry.title, "width": str(entry.width)} for name, entry in MODELS.items()]
+
+
+def _attacks() -> Rows:
+    from attacks.registry import ATTACKS
+
+    needs = {"oracle": "a model to query", "rounds": "the training itself"}
+    return [{"name": a.name, "what": a.title, "needs": needs[a.needs], "source": a.source} for a in ATTACKS.values()]
+
+
+def _devices() -> Rows:
+    from edge.devices import DEVICES
+
+    return [
+        {
+            "name": name,
+            "what": device.title,
+            "core": f"{device.core}, {device.clock_mhz} MHz",
+            "flash": f"{device.flash_bytes // 1024:,} KB",
+            "usable RAM": f"{device.usable_sram_bytes // 1024:,} KB",
+        }
+        for name, device in DEVICES.items()
+    ]
+
+
+def _scenarios() -> Rows:
+    from sim.scenario import load_scenario, shipped_scenarios
+
+    loaded = [(path, load_scenario(path)) for path in shipped_scenarios()]
+    return [
+        {"name": scenario.name, "what": scenario.title, "file": f"scenarios/{path.name}"} for path, scenario in loaded
+    ]
+
+
+CATALOGUE: dict[str, Callable[[], Rows]] = {
+    "datasets": _datasets,
+    "models": _models,
+    "attacks": _attacks,
+    "devices": _devices,
+    "scenarios": _scenarios,
+}
+
+
+def render(listing: dict[str, Rows], console: Console, *, json: bool) -> None:
+    """Print one table per kind, or everything as one JSON document."""
+    if json:
+        sys.stdout.write(jsonlib.dumps(listing, indent=2) + "\n")
+        return
+    for kind, rows in listing.items():
+        table = Table(title=kind, title_justify="left", box=None, pad_edge=False)
+        for column in rows[0]:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row.values())
+        console.print(table)
+        console.print()

@@ -1,0 +1,168 @@
+"""The `seepage` command. Heavy libraries are imported inside the commands, so that help is there at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from sim.errors import InputError
+
+if TYPE_CHECKING:
+    from sim.folder import RunFolder
+    from sim.progress import Progress
+    from sim.results import Results
+
+WRONG_INPUT, BROKEN, INTERRUPTED = 2, 3, 130
+
+app = typer.Typer(
+    name="seepage",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="What do your federated and on-device models give away about the people whose data trained them, and to whom?"
+    "\n\nStart with: `seepage run scenarios/quickstart.toml`",
+)
+
+
+class EngineName(StrEnum):
+    """Where the Flower apps run."""
+
+    INPROCESS = "inprocess"
+    RAY = "ray"
+
+
+class Kind(StrEnum):
+    """What `seepage list` can list."""
+
+    DATASETS = "datasets"
+    MODELS = "models"
+    ATTACKS = "attacks"
+    DEVICES = "devices"
+    SCENARIOS = "scenarios"
+
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else there.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario value, e.g. `--set federation.rounds=5`."),
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/quickstart-1a2b3c4d.")]
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and Flower's own log.")] = False,
+) -> None:
+    _quieten(debug)
+
+
+@app.command("run")
+def run_command(
+    scenario: Annotated[
+        Path, typer.Argument(metavar="SCENARIO", help="A scenario file, e.g. scenarios/quickstart.toml.")
+    ],
+    sets: Sets = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="`inprocess` starts at once; `ray` is Flower's own simulation.")
+    ] = EngineName.INPROCESS,
+    out: Annotated[Path, typer.Option(help="Folder for run folders.")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Federate, personalise, export, attack, and report: the whole path of one scenario.
+
+    Writes `runs/NAME-HASH/` as it goes; `results.json` and `report.html` come last.
+    """
+    from sim.run import run
+    from sim.scenario import load_scenario
+
+    _show(json, *run(load_scenario(scenario, sets or ()), engine.value, out, _progress()))
+
+
+@app.command("attack")
+def attack_command(run: RunPath, json: Json = False) -> None:
+    """Attack a finished run again and rewrite its results and report. No target model is trained again."""
+    from sim.folder import open_finished
+    from sim.run import attack
+
+    folder, scenario = open_finished(run)
+    _show(json, folder, attack(scenario, folder, _progress()))
+
+
+@app.command("report")
+def report_command(run: RunPath, json: Json = False) -> None:
+    """Print a finished run's table and write its `report.html` again, from the stored scores alone."""
+    from sim.run import report
+
+    _show(json, *report(run))
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[Kind | None, typer.Argument(help="What to list; everything if left out.")] = None,
+    json: Json = False,
+) -> None:
+    """List the data sets, models, attacks, devices and scenarios there are."""
+    from sim.catalogue import CATALOGUE, render
+
+    render({name: CATALOGUE[name]() for name in ([kind.value] if kind else CATALOGUE)}, Console(), json=json)
+
+
+@app.command("doctor")
+def doctor_command(json: Json = False) -> None:
+    """Check what is installed, which engines and runtimes work here, and what to do about those that don't."""
+    from sim.doctor import examine, render
+
+    render(examine(), Console(), json=json)
+
+
+def main() -> None:
+    """Run the command and turn what goes wrong into an exit code and one clear message."""
+    debug = "--debug" in sys.argv
+    sys.argv[1:] = ["--debug"] * debug + [word for word in sys.argv[1:] if word != "--debug"]  # good in any place
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        app()
+    except InputError as error:
+        errors.print(str(error), markup=False, style="red")
+        sys.exit(WRONG_INPUT)
+    except KeyboardInterrupt:
+        errors.print("stopped; what was finished stays in the run folder", markup=False)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        errors.print(f"something broke inside: {type(error).__name__}: {error}", markup=False, style="red")
+        errors.print("run the same command with `seepage --debug …` for the traceback", markup=False)
+        sys.exit(BROKEN)
+
+
+def _show(json: bool, folder: RunFolder, results: Results) -> None:
+    if json:
+        sys.stdout.write(results.model_dump_json(by_alias=True, indent=2) + "\n")
+        return
+    from sim.table import render
+
+    render(results, Console(), folder.report)
+
+
+def _progress() -> Progress:
+    from sim.progress import Progress
+
+    return Progress(Console(stderr=True))
+
+
+def _quieten(debug: bool) -> None:
+    """TensorFlow's and Flower's own chatter is for debugging."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    logging.getLogger("flwr").addFilter(lambda record: debug or record.levelno >= logging.ERROR)

@@ -1,0 +1,101 @@
+"""What works on this machine: packages, engines, runtimes, data and tools, each really tried."""
+
+from __future__ import annotations
+
+import importlib
+import json as jsonlib
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from rich.console import Console
+from rich.table import Table
+
+INSTALL = "install the locked dependencies again: make install"
+CORE = {
+    "flwr": "flwr",
+    "torch": "torch",
+    "numpy": "numpy",
+    "scikit-learn": "sklearn",
+    "pyarrow": "pyarrow",
+    "plotly": "plotly",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `mend` says what to do where it does not work; `needed` whether a run depends on it."""
+
+    kind: str
+    name: str
+    works: bool
+    detail: str
+    mend: str
+    needed: bool
+
+
+def examine() -> list[Finding]:
+    """Look at everything."""
+    return [*_packages(), *_engines(), *_runtimes(), *_data(), *_tools()]
+
+
+def _packages() -> Iterator[Finding]:
+    for package, module in CORE.items():
+        yield _tried("package", package, module, INSTALL, needed=True)
+
+
+def _engines() -> Iterator[Finding]:
+    yield _tried("engine", "inprocess", "sim.engines.inprocess", INSTALL, needed=True, package="flwr")
+    yield _tried("engine", "ray", "ray", "pip install 'flwr[simulation]' in this environment", needed=False)
+
+
+def _tried(kind: str, name: str, module: str, mend: str, *, needed: bool, package: str | None = None) -> Finding:
+    """Import the module for real: a package that is listed but does not load does not work."""
+    try:
+        importlib.import_module(module)
+        return Finding(kind, name, True, version(package or name), "", needed)
+    except (ImportError, OSError, PackageNotFoundError) as error:
+        return Finding(kind, name, False, str(error), mend, needed)
+
+
+def _runtimes() -> Iterator[Finding]:
+    yield _tried("exporter", "tensorflow", "tensorflow", INSTALL, needed=True, package=_tensorflow())
+    from edge.runtimes import RUNTIMES
+
+    for name, entry in RUNTIMES.items():
+        missing = entry.missing()
+        yield Finding("runtime", name, missing is None, entry.title, missing or "", name == "tflm")
+
+
+def _tensorflow() -> str:
+    return "tensorflow-cpu" if sys.platform == "linux" else "tensorflow"
+
+
+def _data() -> Iterator[Finding]:
+    from sim.data.registry import DATASETS
+
+    for name, entry in DATASETS.items():
+        missing = entry.missing()
+        yield Finding("data set", name, missing is None, entry.title, missing or "", False)
+
+
+def _tools() -> Iterator[Finding]:
+    chromium = shutil.which("chromium")
+    mend = "apt-get install chromium (only the tests of the report use it)"
+    yield Finding("tool", "chromium", chromium is not None, chromium or "not found", "" if chromium else mend, False)
+
+
+def render(findings: list[Finding], console: Console, *, json: bool) -> None:
+    """Print a table, or one JSON document."""
+    if json:
+        sys.stdout.write(jsonlib.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "what", "name", "detail"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.works else "[red]no[/]" if finding.needed else "[yellow]no[/]"
+        table.add_row(mark, finding.kind, finding.name, finding.detail if finding.works else finding.mend)
+    console.print(table)

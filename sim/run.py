@@ -1,0 +1,74 @@
+"""The verbs: run a scenario, attack a finished run again, write its report again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+import pyarrow.parquet as pq
+
+from sim.controls import controls
+from sim.engines import ENGINES
+from sim.errors import InputError
+from sim.export import export
+from sim.federate import federate, federation_of, fresh_model
+from sim.folder import RunFolder, create, open_finished, record_stage, write_atomically
+from sim.judge import judge, table, truth_of
+from sim.observe import observe
+from sim.prepare import prepare
+from sim.progress import Progress
+from sim.report import write_report
+from sim.results import Results
+from sim.scenario import Scenario
+from sim.summary import summarise
+
+
+def run(scenario: Scenario, engine: str, parent: Path, progress: Progress) -> tuple[RunFolder, Results]:
+    """The whole path, from scenario to report. The folder is written as it goes; results and report come last."""
+    federation, _ = federation_of(scenario), fresh_model(scenario)  # faults in data or model show before any work
+    folder = create(scenario, parent)
+    progress.say(f"run folder: {folder.path}")
+    with _timed(folder, "federate"), progress.stage("federating", scenario.federation.rounds + 1):
+        federate(scenario, ENGINES[engine], folder, progress)
+    with _timed(folder, "export"), progress.stage("exporting", len(federation.clients) + 1):
+        export(scenario, folder, progress)
+    return folder, attack(scenario, folder, progress)
+
+
+def attack(scenario: Scenario, folder: RunFolder, progress: Progress) -> Results:
+    """Attack a federation whose models are there, score, and report. Nothing of the target is trained again."""
+    federation = federation_of(scenario)
+    truth = truth_of(federation)
+    with _timed(folder, "references"):
+        prepared = prepare(scenario, folder, progress)
+    with _timed(folder, "attack"):
+        targets = observe(scenario, folder, prepared)
+        judged = judge(scenario, targets, truth, progress)
+    with _timed(folder, "controls"), progress.stage("running the controls"):
+        both = controls(scenario, federation, prepared, truth)
+    results = summarise(scenario, folder, federation, targets, judged, both, truth)
+    part = folder.scores.with_suffix(".part")
+    pq.write_table(table(judged, truth), part)
+    part.replace(folder.scores)
+    write_atomically(folder.results, results.model_dump_json(by_alias=True, indent=2).encode())
+    write_report(results, pq.read_table(folder.scores), folder.report)
+    return results
+
+
+def report(path: Path) -> tuple[RunFolder, Results]:
+    """Write the report of a finished run again, from its results and scores alone."""
+    folder, _ = open_finished(path)
+    if not folder.results.exists() or not folder.scores.exists():
+        raise InputError(f"{path}: nothing to report yet. Finish it with: seepage attack {path}")
+    results = Results.model_validate_json(folder.results.read_text())
+    write_report(results, pq.read_table(folder.scores), folder.report)
+    return folder, results
+
+
+@contextmanager
+def _timed(folder: RunFolder, stage: str) -> Iterator[None]:
+    started = monotonic()
+    yield
+    record_stage(folder, stage, monotonic() - started)

@@ -1,0 +1,199 @@
+"""The results document, put together from what the stages left: accuracy, exposure, and everything a reader needs."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from clients.models import parameter_count
+from clients.randomness import generator
+from sim import transcript
+from sim.data.federation import Federation
+from sim.export import calibration_card, checks
+from sim.federate import fresh_model
+from sim.findings import findings
+from sim.folder import RunFolder, read_stages
+from sim.judge import Judged, Truth
+from sim.observe import Target
+from sim.results import (
+    AttackResult,
+    Budget,
+    ClientResult,
+    Controls,
+    DataCard,
+    Interval,
+    PersonResult,
+    PopulationCard,
+    Results,
+    Utilities,
+    Utility,
+)
+from sim.scenario import Scenario
+from sim.score import accuracy_interval, score
+
+Correct = Bool[np.ndarray, " records"]
+PACKAGES = ("seepage", "flwr", "torch", "numpy", "tensorflow-cpu", "tflite-micro", "ai-edge-litert", "scikit-learn")
+
+
+def summarise(
+    scenario: Scenario,
+    folder: RunFolder,
+    federation: Federation,
+    targets: list[Target],
+    judged: list[Judged],
+    controls: Controls,
+    truth: Truth,
+) -> Results:
+    """All of `results.json`."""
+    correct = {(t.target, t.precision): _correct(t) for t in targets if t.observations[0].oracle is not None}
+    strongest = max(judged, key=lambda each: each.result.auc)
+    unprotected = Budget(
+        unit="record",
+        vantage="every vantage",
+        epsilon="inf",
+        delta=None,
+        accountant=None,
+        adjacency=None,
+        per_client_max=None,
+    )
+    results = Results(
+        scenario=scenario.name,
+        title=scenario.title,
+        seed=scenario.seed,
+        versions=_versions(),
+        timing=read_stages(folder),
+        data=_data_card(federation),
+        population=_population_card(scenario, federation),
+        model=_model_card(scenario),
+        rounds=transcript.summaries(folder.transcript),
+        utility=Utilities(
+            global_=_utility(correct["global", "float32"], truth),
+            personal=_utility(correct["personal", "float32"], truth),
+            device=_utility(correct["personal", "int8"], truth),
+        ),
+        budgets=[unprotected, unprotected.model_copy(update={"unit": "client"})],
+        attacks=[each.result for each in judged],
+        controls=controls,
+        exposure_attack=describe(strongest.result),
+        clients=_clients(scenario, federation, strongest, correct, truth),
+        people=_people(scenario, strongest, truth),
+        calibration=calibration_card(scenario),
+        edge=checks(folder),
+        findings=[],
+    )
+    return results.model_copy(update={"findings": findings(results)})
+
+
+def describe(result: AttackResult) -> str:
+    """One attack row in a few words, e.g. `rmia on personal float32`."""
+    return f"{result.attack} on {result.target} {result.precision}"
+
+
+def _correct(target: Target) -> Correct:
+    hits = []
+    for observation in target.observations:
+        assert observation.oracle is not None
+        hits.append(observation.oracle(observation.candidates.x).argmax(1) == observation.candidates.y)
+    return np.concatenate(hits)
+
+
+def _utility(correct: Correct, truth: Truth) -> Utility:
+    held_out = ~truth.member
+    hits, records = int(correct[held_out].sum()), int(held_out.sum())
+    return Utility(
+        accuracy=hits / records,
+        accuracy_ci=accuracy_interval(hits, records),
+        worst_client=min(_accuracy(correct, held_out & (truth.client == c)) for c in np.unique(truth.client)),
+        member_accuracy=_accuracy(correct, truth.member),
+    )
+
+
+def _accuracy(correct: Correct, rows: Correct) -> float:
+    return float(correct[rows].mean())
+
+
+def _clients(
+    scenario: Scenario,
+    federation: Federation,
+    strongest: Judged,
+    correct: dict[tuple[str, str], Correct],
+    truth: Truth,
+) -> list[ClientResult]:
+    results = []
+    for client in federation.clients:
+        rows = truth.client == client.client
+        held_out = rows & ~truth.member
+        exposure, interval = _exposure(scenario, strongest.scores, truth, rows, f"client {client.client}")
+        results.append(
+            ClientResult(
+                client=client.client,
+                name=client.name,
+                person=client.person,
+                members=int(client.member.sum()),
+                nonmembers=int((~client.member).sum()),
+                accuracy_global=_accuracy(correct["global", "float32"], held_out),
+                accuracy_personal=_accuracy(correct["personal", "float32"], held_out),
+                accuracy_device=_accuracy(correct["personal", "int8"], held_out),
+                exposure=exposure,
+                exposure_ci=interval,
+            )
+        )
+    return results
+
+
+def _people(scenario: Scenario, strongest: Judged, truth: Truth) -> list[PersonResult]:
+    results = []
+    for person in dict.fromkeys(truth.person):
+        rows = np.array([other == person for other in truth.person])
+        exposure, interval = _exposure(scenario, strongest.scores, truth, rows, f"person {person}")
+        results.append(
+            PersonResult(
+                person=person,
+                clients=len(np.unique(truth.client[rows])),
+                members=int(truth.member[rows].sum()),
+                nonmembers=int((~truth.member[rows]).sum()),
+                exposure=exposure,
+                exposure_ci=interval,
+            )
+        )
+    return results
+
+
+def _exposure(
+    scenario: Scenario, scores: Float[np.ndarray, " records"], truth: Truth, rows: Correct, purpose: str
+) -> tuple[float, Interval]:
+    part = truth.of(rows)
+    found = score(scores[rows], part.member, part.person, part.client, generator(scenario.seed, "exposure", purpose))
+    return found.auc, found.auc_ci
+
+
+def _data_card(federation: Federation) -> DataCard:
+    return DataCard(
+        source=federation.source,
+        title=federation.title,
+        licence=federation.licence,
+        synthetic=federation.synthetic,
+        records=sum(len(client.y) for client in federation.clients),
+        classes=list(federation.classes),
+        clients=len(federation.clients),
+        people=len({client.person for client in federation.clients}),
+    )
+
+
+def _population_card(scenario: Scenario, federation: Federation) -> PopulationCard:
+    own = federation.population
+    return PopulationCard(who=scenario.population.who, people=own.people, records=len(own.y), assumption=own.assumption)
+
+
+def _model_card(scenario: Scenario) -> dict[str, str | int]:
+    return {
+        "name": scenario.model.name,
+        "norm": scenario.model.norm,
+        "parameters": parameter_count(fresh_model(scenario)),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in PACKAGES}
