@@ -223,16 +223,18 @@ def _unmeasurable(results: Results) -> Iterator[str]:
 def _protection(results: Results) -> Iterator[str]:
     if all(budget.epsilon == "inf" for budget in results.budgets):
         yield (
-            "Nothing in this run protects anybody: no noise is added, so ε is infinite and no limit on what can leak"
-            " is promised. A small leak here means only that these attacks found little; a better one may find more."
+            "Nothing in this run protects anybody: no noise is added, so epsilon is infinite and no limit on what can"
+            " leak is promised. A small leak here means only that these attacks found little; a better one may find"
+            " more."
         )
         return
     for budget in results.budgets:
         if budget.epsilon == "inf":
-            yield f"Against {budget.vantage} nothing is promised to a {budget.unit}: ε is infinite."
+            yield f"Against {budget.vantage} nothing is promised to a {budget.unit}: epsilon is infinite."
         else:
-            at = "" if budget.delta is None else f" at δ = {budget.delta:g}"
-            yield f"Against {budget.vantage} a {budget.unit} is promised ε = {budget.epsilon:g}{at}; smaller is safer."
+            at = "" if budget.delta is None else f" at delta {budget.delta:g}"
+            promise = f"epsilon {budget.epsilon:g}{at}; smaller is safer."
+            yield f"Against {budget.vantage} a {budget.unit} is promised {promise}"
 
 
 def _population(results: Results) -> Iterator[str]:

@@ -22,8 +22,8 @@ _WORDS = 2  # the first columns of the attacks hold words, the others figures
 def render(results: Results, console: Console, report: Path | None = None) -> None:
     """Print the results, then the findings, then where the report is, at most 100 columns wide."""
     width = min(MAX_WIDTH, console.width)
-    heading = f"{results.title} — {results.data.people} people, {results.data.clients} clients, seed {results.seed}"
-    console.print(Text(heading, style="bold"), width=width)
+    heading = f"{results.title}: {results.data.people} people, {results.data.clients} clients, seed {results.seed}"
+    console.print(Text(_printable(heading, console), style="bold"), width=width)
     if results.data.synthetic:
         console.print(Text("SYNTHETIC DATA: these figures say nothing about any real person.", "bold"), width=width)
     console.print()
@@ -43,8 +43,13 @@ def _bullet(sentence: str, console: Console, width: int) -> None:
     row = Table.grid(padding=(0, 1))
     row.add_column(width=1)
     row.add_column(max_width=width - 4)
-    row.add_row("-", Text(sentence))
+    row.add_row("-", Text(_printable(sentence, console)))
     console.print(Padding(row, (0, 0, 0, 1)), width=width)
+
+
+def _printable(text: str, console: Console) -> str:
+    """What this terminal's encoding can show of text that holds names from users' data."""
+    return text.encode(console.encoding, "replace").decode(console.encoding)
 
 
 def _grid(title: str, columns: Sequence[str], left: int) -> Table:
@@ -61,23 +66,25 @@ def _grid(title: str, columns: Sequence[str], left: int) -> Table:
 def _attacks(results: Results, width: int) -> Group:
     """One block per vantage under a line of plain words, all with the same columns."""
     name = max((len(row.attack) for row in results.attacks), default=6) + 2
-    known = any(row.tpr_at_fpr.get(_LOWER) for row in results.attacks)
-    widths = (min(name, 24), 16, 17, 29, 14) if width >= MAX_WIDTH else (min(name, 18), 16, 17, 17, 10)
-    head = ("  attack", "model", "AUC", f"caught at {_share(_LOW)} false alarms", f"at {_share(_LOWER)}")
-    parts: list[RenderableType] = [
-        Text("Who learns what (AUC 0.5 is a coin toss)", "bold"),
-        Text(),
-        _block([tuple(map(Text, head))], widths),
-    ]
+    wide = width >= MAX_WIDTH
+    lower = any(row.tpr_at_fpr.get(_LOWER) for row in results.attacks)
+    widths = [min(name, 22 if wide else 18), 16, 17, 30 if wide else 17, *([10] if lower else [])]
+    head = ["  attack", "model", "AUC", f"caught at {words.false_alarms(_LOW)} false alarms"]
+    head += [f"at {words.false_alarms(_LOWER)}"] if lower else []
+    title = Text("Who learns what (AUC 0.5 is a coin toss)", "bold")
+    parts: list[RenderableType] = [title, Text(), _block([[Text(cell, "dim") for cell in head]], widths)]
     for vantage in words.VANTAGES.values():
-        rows = [row for row in results.attacks if row.vantage == vantage.name]
+        rows = [_attack(row, lower=lower) for row in results.attacks if row.vantage == vantage.name]
         if rows:
             heading = Text.assemble((vantage.name, "bold cyan"), (f": {vantage.may}", "cyan"))
-            parts += [Text(), heading, _block([_attack(row) for row in rows], widths)]
+            parts += [Text(), heading, _block(rows, widths)]
+    parts += [Text(), Text("  (at x): the false-alarm rate that was really reached", "dim")]
+    if not lower:
+        parts += [Text(f"  Caught at {words.false_alarms(_LOWER)} false alarms: {words.NOT_MEASURABLE}", "dim")]
     return Group(*parts)
 
 
-def _block(rows: list[tuple[Text, ...]], widths: Sequence[int]) -> Table:
+def _block(rows: list[list[Text]], widths: Sequence[int]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for number, width in enumerate(widths):
         table.add_column(width=width, justify="left" if number < _WORDS else "right", overflow="fold")
@@ -86,19 +93,16 @@ def _block(rows: list[tuple[Text, ...]], widths: Sequence[int]) -> Table:
     return table
 
 
-def _share(key: str) -> str:
-    return words.false_alarms(key)
+def _attack(row: AttackResult, *, lower: bool) -> list[Text]:
+    cells = [Text(f"  {row.attack}"), Text(words.model_of(row)), Text(words.auc(row)), _caught(row, _LOW)]
+    return [*cells, _caught(row, _LOWER)] if lower else cells
 
 
-def _attack(row: AttackResult) -> tuple[Text, ...]:
-    low, lower = row.tpr_at_fpr.get(_LOW), row.tpr_at_fpr.get(_LOWER)
-    return (
-        Text(f"  {row.attack}"),
-        Text(words.model_of(row)),
-        Text(words.auc(row)),
-        Text(words.tpr(low), "" if low else "dim"),
-        Text(words.percent(lower.tpr) if lower else words.NOT_MEASURABLE, "" if lower else "dim"),
-    )
+def _caught(row: AttackResult, key: str) -> Text:
+    cell = row.tpr_at_fpr.get(key)
+    if cell is None:
+        return Text(words.NOT_MEASURABLE, "dim")
+    return Text(words.tpr(cell) if key == _LOW else words.percent(cell.tpr))
 
 
 def _controls(results: Results) -> Table:
@@ -107,7 +111,8 @@ def _controls(results: Results) -> Table:
         ("blind", "the data, no model", results.controls.blind),
         ("stranger", "a model that never saw the client", results.controls.stranger),
     ):
-        table.add_row(name, sees, f"{words.rate(control.auc)} {words.interval(control.auc_ci)}", _held(control))
+        auc = f"{words.rate(control.auc)} {words.interval(control.auc_ci)}"
+        table.add_row(Text(name), Text(sees), Text(auc), _held(control))
     return table
 
 
@@ -124,7 +129,8 @@ def _accuracy(results: Results) -> Table:
     )
     for name, utility in models:
         pooled = f"{words.rate(utility.accuracy)} {words.interval(utility.accuracy_ci)}"
-        table.add_row(name, pooled, words.rate(utility.worst_client), words.rate(utility.member_accuracy))
+        cells = (name, pooled, words.rate(utility.worst_client), words.rate(utility.member_accuracy))
+        table.add_row(*map(Text, cells))
     return table
 
 
@@ -132,7 +138,8 @@ def _edge(results: Results) -> Table:
     columns = ("device", "models", "bytes", "arena", "fit", "same label as float", "LiteRT differs")
     table = _grid("On the device", columns, 1)
     for (device, target), rows in words.by_device(results).items():
-        table.add_row(f"{device}, {target}", *_edge_cells(rows))
+        # As Text, since rich reads square brackets in a plain string as markup.
+        table.add_row(*map(Text, (f"{device}, {target}", *_edge_cells(rows))))
     return table
 
 

@@ -101,7 +101,6 @@ def exposure(results: Results) -> style.Figure:
     figure.update_xaxes(title={"text": "AUC (0.5 is a coin toss)"}, range=style.around(ends, 0.4, 0.7))
     ticks = {"tickvals": list(place.values()), "ticktext": [style.shown(name) for name in place]}
     figure.update_yaxes(range=[len(drawn) - 0.5, -0.5], **ticks)
-    figure.update_layout(legend={"y": 1.0, "yanchor": "bottom"})
     return style.Figure(
         "exposure", "Exposure, person by person", _exposure_caption(results), _exposure_alt(people), figure, wide=True
     )
@@ -195,7 +194,7 @@ def _paired_scores(float32: AttackResult, int8: AttackResult, scores: pa.Table) 
     )
     for name, which, colour, symbol in looks:
         here = member == which
-        marker: dict[str, Any] = {"size": 5, "color": colour, "symbol": symbol, "opacity": 0.55}
+        marker: dict[str, Any] = {"size": 5, "color": colour, "symbol": symbol, "opacity": 0.45}
         hover = f"{name}<br>float %{{x:.3f}}, int8 %{{y:.3f}}<extra></extra>"
         figure.add_scatter(x=x[here], y=y[here], mode="markers", name=name, marker=marker, hovertemplate=hover)
     figure.update_xaxes(title={"text": "score in float32"})

@@ -13,6 +13,7 @@ import jinja2
 import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
+from attacks.registry import ATTACKS
 from sim.report import figures, roc, words
 from sim.report.style import Figure
 from sim.results import EdgeResult, Results, Utility
@@ -47,6 +48,9 @@ def page(results: Results, scores: pa.Table) -> str:
             plots=plots,
             accuracy=_accuracy(results),
             edge=_edge(results),
+            known_attacks=[
+                ATTACKS[name] for name in dict.fromkeys(a.attack for a in results.attacks) if name in ATTACKS
+            ],
             differing=[row for row in results.edge if row.litert_rows_differing or not row.fits],
             plotly=get_plotlyjs(),
             css=(_HERE / "page.css").read_text(encoding="utf-8"),

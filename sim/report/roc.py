@@ -59,18 +59,29 @@ def _panel(vantage: str, model: str, rows: list[AttackResult], scores: pa.Table)
         _curve(figure, row, scores_of(scores, row), number, 10**least)
     _chance(figure, 10**least)
     _unmeasurable(figure, 10**least, min(edge, 1.0), least)
+    # Below the diagonal little is ever drawn, so the legend has room there and all panels keep one size.
+    figure.update_layout(legend={"orientation": "v", "x": 1, "xanchor": "right", "y": 0.01, "yanchor": "bottom"})
     axis = {"type": "log", "range": [least, 0], "dtick": 1, "tickformat": "~%", "minor": {"ticks": ""}}
     figure.update_xaxes(title={"text": "false alarms (share of non-members)"}, **axis)
     figure.update_yaxes(title={"text": "members caught"}, **axis)
     return style.Figure(
         f"roc-{vantage}-{model}".replace(" ", "-"),
         f"{vantage}: {'the training' if vantage == 'server' else model}",
-        f"A user of this vantage {words.VANTAGES[vantage].may}."
-        if vantage != "server"
-        else "The server sees every update.",
+        _caption(vantage, rows),
         _alt(vantage, model, rows),
         figure,
     )
+
+
+def _caption(vantage: str, rows: list[AttackResult]) -> str:
+    who = (
+        f"Somebody who {words.VANTAGES[vantage].may}" if vantage != "server" else "The server, which sees every update"
+    )
+    caught = sum(words.singles_out(row) for row in rows)
+    if all(row.tpr_at_fpr.get("0.01") is None for row in rows):
+        return f"{who}. Too few non-members to read the curves at 1 % false alarms."
+    count = f"{caught or 'none'} of {len(rows)} attacks {'is' if caught < 2 else 'are'}"
+    return f"{who}. At 1 % false alarms {count} above chance."
 
 
 def _alt(vantage: str, model: str, rows: list[AttackResult]) -> str:

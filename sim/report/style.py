@@ -42,17 +42,18 @@ def blank(height: int, *, showlegend: bool) -> go.Figure:
     figure.update_layout(
         height=height,
         showlegend=showlegend,
-        margin={"l": 8, "r": 12, "t": 12, "b": 8},
+        margin={"l": 8, "r": 24, "t": 12, "b": 8},
         font={"family": FONT, "size": 13},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         dragmode=False,
         hovermode="closest",
-        legend={"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
+        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
     )
     # A drag must scroll the page on a phone, never zoom a figure.
-    figure.update_xaxes(automargin=True, fixedrange=True, zeroline=False, ticks="outside", ticklen=4)
-    figure.update_yaxes(automargin=True, fixedrange=True, zeroline=False)
+    axis = {"automargin": True, "fixedrange": True, "zeroline": False, "title": {"font": {"size": 13}}}
+    figure.update_xaxes(ticks="outside", ticklen=4, **axis)
+    figure.update_yaxes(**axis)
     return figure
 
 

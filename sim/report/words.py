@@ -58,6 +58,11 @@ def target_of(row: AttackResult) -> str:
     return f"{row.target} {row.precision}"
 
 
+def model_of(row: AttackResult) -> str:
+    """As `target_of`, but the server attacks the training, of which no single model is the target."""
+    return "the training" if row.vantage == "server" else target_of(row)
+
+
 def rate(value: float) -> str:
     """An accuracy or an AUC, to three places."""
     return f"{value:.3f}"
@@ -68,9 +73,9 @@ def percent(value: float) -> str:
     return f"{value:.2%}".replace("%", " %") if 0 < abs(value) < 0.00995 else f"{value:.1%}".replace("%", " %")
 
 
-def false_alarms(key: str) -> str:
-    """A key of `tpr_at_fpr` as a percentage without needless zeros: "0.01" is "1 %"."""
-    return f"{float(key) * 100:g} %"
+def false_alarms(target: str | float) -> str:
+    """A false-alarm rate aimed at, such as a key of `tpr_at_fpr`, without needless zeros: "0.01" is "1 %"."""
+    return f"{float(target) * 100:g} %"
 
 
 def interval(ci: Interval) -> str:
