@@ -1,0 +1,89 @@
+"""From a torch model to a TFLite file: torch.export, a channels-last tf.function, and TensorFlow's own converter."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from edge.artifact import Output
+from edge.export.graph import UnsupportedLayerError, channels_last, single_input
+from edge.export.layout import memory_shape
+from edge.quiet import quiet_stderr
+
+__all__ = ["Output", "UnsupportedLayerError", "export_float32", "export_int8"]
+
+
+def export_int8(model: nn.Module, calibration: Float[np.ndarray, "records ..."], output: Output = "logits") -> bytes:
+    """The model as a TFLite file in which everything is int8: input, output, weights (a scale per channel).
+
+    `calibration` are records in torch's layout, each (C, H, W), (C, W) or (F,): their smallest and largest
+    activations set the quantisation ranges, so these records are part of what is released. The file takes one
+    record at a time, channels last. With `output="probabilities"` it ends in a softmax with scale 1/256 and zero
+    point -128; the model itself returns logits of shape (records, classes) either way.
+
+    The same model and records give the same bytes. Raises `UnsupportedLayerError` for a layer that has no faithful
+    int8 counterpart, `ValueError` for calibration records that are no use.
+    """
+    _check(calibration)
+    samples = np.asarray(calibration, dtype=np.float32)
+    with quiet_stderr():
+        converter, shape = _converter(model, samples[:1], output)
+        _ask_for_int8(converter, [row.reshape(shape) for row in _channels_last(samples)])
+        return bytes(converter.convert())
+
+
+def export_float32(model: nn.Module, example: Float[np.ndarray, "records ..."], output: Output = "logits") -> bytes:
+    """The same graph in float32, for records of the shape of `example`'s: what the int8 file is an image of."""
+    with quiet_stderr():
+        converter, _ = _converter(model, np.asarray(example, dtype=np.float32)[:1], output)
+        return bytes(converter.convert())
+
+
+def _check(calibration: Float[np.ndarray, "records ..."]) -> None:
+    if calibration.ndim < 2 or calibration.ndim > 4 or len(calibration) == 0:
+        raise ValueError(
+            f"calibration records have shape {calibration.shape}; give (records, features), "
+            "(records, channels, width) or (records, channels, height, width), at least one record"
+        )
+    if not np.isfinite(calibration).all():
+        raise ValueError("calibration records hold NaN or infinite values; the int8 ranges would be meaningless")
+
+
+def _channels_last(samples: Float[np.ndarray, "records ..."]) -> Float[np.ndarray, "records ..."]:
+    return np.moveaxis(samples, 1, -1) if samples.ndim > 2 else samples
+
+
+def _ask_for_int8(converter: Any, samples: Sequence[Float[np.ndarray, "1 ..."]]) -> None:  # noqa: ANN401 - untyped
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([sample] for sample in samples)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+
+
+def _converter(model: nn.Module, example: Float[np.ndarray, "1 ..."], output: Output) -> tuple[Any, tuple[int, ...]]:
+    """TensorFlow's converter around the lowered model, and the shape of its input."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: it is read once
+    import tensorflow as tf
+
+    from edge.export.ops import OPS
+
+    quiet = copy.deepcopy(model).cpu().eval()
+    with torch.no_grad():
+        program = torch.export.export(quiet, (torch.from_numpy(example.copy()),)).run_decompositions({})
+    logits = channels_last(program, OPS)
+    shape = memory_shape(single_input(program)[1])
+
+    def forward(record: Any) -> Any:  # noqa: ANN401 - symbolic TensorFlow tensors
+        return tf.nn.softmax(logits(record)) if output == "probabilities" else logits(record)
+
+    function = tf.function(forward, input_signature=[tf.TensorSpec(shape, tf.float32, name="input")], autograph=False)
+    return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], tf.Module()), shape

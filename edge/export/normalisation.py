@@ -1,0 +1,56 @@
+"""Normalisation layers on the device.
+
+Import this module only from inside a function: it loads TensorFlow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Float
+
+from edge.export.graph import Call
+from edge.export.layout import Tensor, Value
+
+
+def batch_norm(call: Call) -> Value:
+    """BatchNorm with its running statistics: a product and a sum, which the converter folds into the layer before."""
+    value, mean, variance = call.value, call.weights("running_mean"), call.weights("running_var")
+    assert mean is not None
+    assert variance is not None
+    weight, bias = call.weights("weight"), call.weights("bias")
+    scale = (1.0 if weight is None else weight) / np.sqrt(variance.astype(np.float64) + call["eps"])
+    shift = (0.0 if bias is None else bias) - mean * scale
+    if len(value.shape) == 2:
+        scale, shift = scale[value.order], shift[value.order]
+    return value.with_tensor(value.tensor * scale.astype(np.float32) + shift.astype(np.float32))
+
+
+def group_norm(call: Call) -> Value:
+    """GroupNorm: the device computes mean and variance of every record, in int8.
+
+    A group's mean is the mean over positions, averaged over the group's channels by a 1x1 convolution with a fixed
+    matrix; unlike a reshape to groups, this leaves the layout alone. The variance has one int8 scale for all
+    records, so a record much quieter than the calibration's loudest ones loses precision: measure it
+    (`edge.check.compare`).
+    """
+    value, groups = call.value, call["num_groups"]
+    if len(value.shape) == 2:
+        raise call.refusal("on flat features it has no counterpart on the device; put it before the flatten")
+    average = _group_average(value.channels, groups)
+    centred = value.tensor - _group_mean(value.tensor, average)
+    variance = _group_mean(centred * centred, average)
+    tensor = centred * tf.math.rsqrt(variance + np.float32(call["eps"]))
+    weight, bias = call.weights("weight"), call.weights("bias")
+    tensor = tensor if weight is None else tensor * weight
+    return value.with_tensor(tensor if bias is None else tensor + bias)
+
+
+def _group_average(channels: int, groups: int) -> Float[np.ndarray, "1 1 channels channels"]:
+    """The 1x1 convolution that replaces every channel by the average of its group."""
+    size = channels // groups
+    return np.kron(np.eye(groups), np.full((size, size), 1 / size)).astype(np.float32)[None, None]
+
+
+def _group_mean(tensor: Tensor, average: Float[np.ndarray, "1 1 channels channels"]) -> Tensor:
+    return tf.nn.conv2d(tf.reduce_mean(tensor, [1, 2], keepdims=True), average, 1, "VALID")
