@@ -35,7 +35,7 @@ class PurchaseOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    records: int = Field(default=24_000, ge=200, le=500_000, description="shoppers, one record each")
+    records: int = Field(default=24_000, ge=200, le=200_000, description="shoppers, one record each")
     products: int = Field(default=600, ge=40, le=10_000, description="products, one 0/1 feature each")
     classes: int = Field(default=100, ge=2, le=1_000, description="clusters asked of k-means; small ones are merged")
     styles: int = Field(default=300, ge=2, le=10_000, description="latent purchase styles that shoppers follow")
@@ -127,8 +127,8 @@ def _k_means(
 ) -> Float[np.ndarray, "records classes"]:
     """Distance (squared, up to a constant of each record) to each centre that k-means ends with.
 
-    Lloyd's rounds are written out because scikit-learn adds centres up in the order its threads finish: sums of bits
-    are exact, so here the same seed gives the same clusters on any number of cores.
+    Lloyd's rounds are written out because scikit-learn adds a centre up in the order its threads finish. Here a
+    centre is a sum of bits, exact in any order, so the same seed gives the same clusters again.
     """
     centres = x[rng.choice(len(x), classes, replace=False)]
     label = np.full(len(x), -1)

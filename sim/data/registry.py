@@ -66,10 +66,10 @@ def find(source: str) -> Source:
     Raises:
         DataError: there is none.
     """
-    if source.startswith(OWN) and source != OWN:
+    if source.startswith(OWN) and source not in (OWN, "npz:PATH"):
         return DATASETS["npz:PATH"]
     if source not in DATASETS or source == "npz:PATH":
-        raise DataError(f"source: {source!r} is not a data set; choose one of {', '.join(DATASETS)}.")
+        raise DataError(f"{source!r} is not a data set; set `source` to one of {', '.join(DATASETS)}.")
     return DATASETS[source]
 
 

@@ -45,7 +45,9 @@ def divide(dataset: Dataset, data: DataConfig, population: PopulationConfig, see
         return _set_aside(devices, population.share, seed)
     if population.who == "other-people":
         return _simulated(dataset, data, population, seed)
-    return _set_aside(_deal(dataset, data, [], seed), population.share, seed)
+    assert data.clients is not None
+    size = data.records_per_client or len(dataset) // data.clients
+    return _set_aside(_deal(dataset, data, [size] * data.clients, seed), population.share, seed)
 
 
 def _natural(dataset: Dataset, data: DataConfig, seed: int) -> list[Device]:
@@ -108,7 +110,7 @@ def _simulated(dataset: Dataset, data: DataConfig, population: PopulationConfig,
     )
     total = people * size if total is None else total
     extra = [total // people + (k < total % people) for k in range(people)]
-    devices = _deal(dataset, data, extra, seed, size)
+    devices = _deal(dataset, data, [max(size, 0)] * data.clients + extra, seed)
     who = "1 more simulated client" if people == 1 else f"{people} more simulated clients"
     mixed = "" if dataset.client is None else " The partition mixes people: a person can be on both sides."
     return Split(
@@ -118,11 +120,8 @@ def _simulated(dataset: Dataset, data: DataConfig, population: PopulationConfig,
     )
 
 
-def _deal(dataset: Dataset, data: DataConfig, extra: Sequence[int], seed: int, size: int | None = None) -> list[Device]:
-    """Simulated clients of `size` records (default: all there are, in equal parts), then some of `extra` sizes."""
-    assert data.clients is not None
-    size = size or data.records_per_client or len(dataset) // data.clients
-    sizes = [max(size, 0)] * data.clients + list(extra)
+def _deal(dataset: Dataset, data: DataConfig, sizes: Sequence[int], seed: int) -> list[Device]:
+    """Simulated devices of so many records each, dealt as the table's partition says."""
     rng = generator(seed, "partition", data.partition)
     if data.partition == "dirichlet":
         parts = partition.dirichlet(dataset.y, sizes, data.alpha, rng)
