@@ -1,0 +1,248 @@
+"""What every attack in the registry keeps to."""
+
+import copy
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from attacks.observation import Observation, Oracle, Records, ServerRound, VantageLacksError
+from attacks.references import train_references
+from attacks.registry import ATTACKS, launch
+from sim.score import auc
+
+CLASSES, FEATURES, SIDE, OWN = 6, 20, 200, 400
+
+
+def records(rng, count):
+    """A Gaussian mixture whose classes overlap, so that a model can only fit it by learning records by heart."""
+    means = np.random.default_rng(99).normal(scale=0.5, size=(CLASSES, FEATURES))
+    y = rng.integers(CLASSES, size=count)
+    return Records((means[y] + rng.normal(size=(count, FEATURES))).astype(np.float32), y)
+
+
+def network(rng):
+    model = nn.Sequential(nn.Linear(FEATURES, 48), nn.ReLU(), nn.Dropout(0.1), nn.Linear(48, CLASSES))
+    start = rng.normal(scale=0.15, size=sum(p.numel() for p in model.parameters()))
+    vector_to_parameters(torch.tensor(start, dtype=torch.float32), model.parameters())
+    return model.eval()
+
+
+def trained(model, data, steps, rate):
+    model = copy.deepcopy(model)
+    optimiser = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+    x, y = torch.tensor(data.x), torch.tensor(data.y)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimiser.step()
+    return model
+
+
+def vector(model):
+    return parameters_to_vector(model.parameters()).detach().numpy().copy()
+
+
+def predictor(model):
+    def predict(x):
+        with torch.no_grad():
+            return model(torch.tensor(x)).numpy()
+
+    return predict
+
+
+def world(seed, leaks):
+    """Observations of a user and of a server, and the truth. Where nothing `leaks` no candidate was trained on."""
+    rng = np.random.default_rng(seed)
+    candidates, population, elsewhere = records(rng, 2 * SIDE), records(rng, OWN), records(rng, SIDE)
+    member = rng.permutation(2 * SIDE) < SIDE
+    data = candidates[member] if leaks else records(rng, SIDE)
+    start = network(rng)
+    user = Observation(
+        vantage="global-user",
+        candidates=candidates,
+        population=population,
+        oracle=Oracle(predictor(trained(start, data, 120, 0.2))),
+        references=train_references(
+            population, lambda some, _, r: predictor(trained(network(r), some, 120, 0.2)), 4, rng
+        ),
+    )
+    server = Observation(
+        vantage="server",
+        candidates=candidates,
+        population=population,
+        rounds=federation(start, data, elsewhere),
+        architecture=start,
+        client=1,
+    )
+    return {"oracle": user, "rounds": server}, member
+
+
+def federation(model, *clients):
+    """Plain federated averaging; client 1 holds the first data set."""
+    rounds, weights = [], vector(model)
+    for number in range(20):
+        local = {}
+        for client, data in enumerate(clients, start=1):
+            vector_to_parameters(torch.tensor(weights), model.parameters())
+            local[client] = weights - vector(trained(model, data, 25, 0.3))
+        rounds.append(ServerRound(number, weights, local))
+        weights = weights - np.mean(list(local.values()), axis=0)
+    return rounds
+
+
+@pytest.fixture(scope="module")
+def leaking():
+    return world(1, leaks=True)
+
+
+@pytest.fixture(scope="module")
+def silent():
+    return world(2, leaks=False)
+
+
+every_attack = pytest.mark.parametrize("name", ATTACKS)
+
+
+def run(name, world, seed=0):
+    return launch(name, world[0][ATTACKS[name].needs], np.random.default_rng(seed))
+
+
+@every_attack
+def test_members_score_higher(name, leaking):
+    """By three standard deviations of the area under chance, with 200 on each side."""
+    assert auc(run(name, leaking).scores, leaking[1]) > 0.5 + 3 * 0.029
+
+
+@every_attack
+def test_at_chance_where_no_candidate_was_trained_on(name, silent):
+    assert abs(auc(run(name, silent).scores, silent[1]) - 0.5) < 3 * 0.029
+
+
+@every_attack
+def test_own_records_score_like_nonmembers(name, leaking):
+    guess = run(name, leaking)
+    own = guess.population_scores[np.isfinite(guess.population_scores)]
+    others = guess.scores[~leaking[1]]
+    side = np.repeat([True, False], [len(own), len(others)])
+    assert abs(auc(np.concatenate([own, others]), side) - 0.5) < 3 * 0.025
+
+
+@every_attack
+def test_scores_every_candidate_with_a_finite_number(name, leaking):
+    guess = run(name, leaking)
+    assert guess.scores.shape == (2 * SIDE,)
+    assert guess.scores.dtype == np.float64
+    assert np.isfinite(guess.scores).all()
+    assert guess.population_scores.shape == (OWN,)
+    assert np.isfinite(guess.population_scores).all()
+
+
+@every_attack
+def test_same_observation_and_generator_same_scores(name, leaking):
+    first, second = run(name, leaking), run(name, leaking)
+    np.testing.assert_array_equal(first.scores, second.scores)
+    np.testing.assert_array_equal(first.population_scores, second.population_scores)
+
+
+@every_attack
+def test_the_order_of_the_candidates_does_not_matter(name, leaking):
+    observation = leaking[0][ATTACKS[name].needs]
+    order = np.random.default_rng(5).permutation(2 * SIDE)
+    shuffled = launch(name, replace(observation, candidates=observation.candidates[order]), np.random.default_rng(0))
+    np.testing.assert_allclose(shuffled.scores, run(name, leaking).scores[order], rtol=1e-3, atol=1e-5)
+
+
+@every_attack
+def test_the_observation_stays_as_it_was(name, leaking):
+    observation = leaking[0][ATTACKS[name].needs]
+    if observation.architecture is not None:
+        observation = replace(observation, architecture=copy.deepcopy(observation.architecture).train())
+    before = frozen(observation)
+    launch(name, observation, np.random.default_rng(0))
+    assert frozen(observation) == before
+
+
+def frozen(observation):
+    return [
+        observation.candidates.x.tobytes() + observation.candidates.y.tobytes(),
+        observation.population.x.tobytes() + observation.population.y.tobytes(),
+        [r.trained_on.tobytes() for r in observation.references],
+        [(r.number, r.weights.tobytes(), [(c, u.tobytes()) for c, u in r.updates.items()]) for r in observation.rounds],
+        observation.architecture and (observation.architecture.training, vector(observation.architecture).tobytes()),
+    ]
+
+
+@every_attack
+def test_says_what_it_cost_whatever_ran_before(name, leaking):
+    run("rmia", leaking)
+    guess = run(name, leaking)
+    asks = ATTACKS[name].needs == "oracle"
+    assert guess.queries_per_record == ((2 * SIDE + OWN) / (2 * SIDE) if asks else 0)
+    assert guess.references == (4 if ATTACKS[name].references else 0)
+    assert guess.cpu_seconds > 0
+
+
+@every_attack
+def test_says_what_the_vantage_lacks(name, leaking):
+    attack, observation = ATTACKS[name], leaking[0][ATTACKS[name].needs]
+    gone = {"oracle": {"oracle": None}, "rounds": {"rounds": ()}}[attack.needs]
+    things = {"oracle": "model to query", "rounds": "training rounds"}
+    refused(name, replace(observation, **gone), things[attack.needs])
+    if attack.references:
+        refused(name, replace(observation, references=()), "reference models")
+    if attack.needs == "rounds":
+        refused(name, replace(observation, architecture=None), "model architecture")
+    if attack.client:
+        refused(name, replace(observation, client=None), "client that the candidates belong to")
+    refused(name, replace(observation, candidates=observation.candidates[:0]), "candidates")
+
+
+def refused(name, observation, thing):
+    message = f"attack '{name}' needs {thing}, vantage '{observation.vantage}' has no {thing}"
+    with pytest.raises(VantageLacksError, match=message):
+        launch(name, observation, np.random.default_rng(0))
+
+
+@every_attack
+def test_works_on_probabilities_in_steps_of_1_256(name, leaking):
+    """As a device answers: int8 probabilities, from the target and from the references alike."""
+    observation = leaking[0][ATTACKS[name].needs]
+    if observation.oracle is None:
+        pytest.skip("does not query a model")
+
+    def rounded(predict):
+        return lambda x: np.round(torch.tensor(predict(x)).softmax(dim=1).numpy() * 256).clip(0, 255) / 256
+
+    device = replace(
+        observation,
+        oracle=Oracle(rounded(observation.oracle.answer), "probabilities", 1 / 256),
+        references=tuple(replace(r, predict=rounded(r.predict)) for r in observation.references),
+    )
+    guess = launch(name, device, np.random.default_rng(0))
+    assert auc(guess.scores, leaking[1]) > 0.6
+
+
+def test_an_observation_has_no_place_for_the_truth():
+    assert not {f.name for f in fields(Observation)} & {"member", "members", "membership", "truth"}
+
+
+def test_an_unknown_attack_is_answered_with_the_known_ones(leaking):
+    with pytest.raises(ValueError, match="no attack 'lirra'; there are: loss, lira, rmia, cosine, loss-series"):
+        launch("lirra", leaking[0]["oracle"], np.random.default_rng(0))
+
+
+def test_a_model_that_answers_nonsense_is_reported(leaking):
+    broken = replace(leaking[0]["oracle"], oracle=Oracle(lambda x: np.full((len(x), CLASSES), np.nan)))
+    with pytest.raises(FloatingPointError, match="'loss' gave 400 of 400 candidates no finite score"):
+        launch("loss", broken, np.random.default_rng(0))
+
+
+def test_entries_are_complete():
+    for name, attack in ATTACKS.items():
+        assert attack.name == name
+        assert attack.title
+        assert "arXiv" in attack.source
