@@ -110,7 +110,7 @@ def _environment() -> jinja2.Environment:
 def _keep_units(text: str) -> str:
     """Text in which no line breaks between a number and its per cent sign, or inside an interval."""
     joined = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
-    return re.sub(r"(?<=\d) ?(\[[\d.]+,) ([\d.]+\])", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}\\2", joined)
+    return re.sub(r"(\[[\d.]+,) (?=[\d.]+\])", "\\1\N{NO-BREAK SPACE}", joined)
 
 
 def _replace(path: Path, text: str) -> None:

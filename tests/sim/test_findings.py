@@ -1,0 +1,132 @@
+"""The sentences: each follows its figures, and hedges where they do not settle the matter."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.findings import findings
+from tests.sim.report.conftest import make_run
+
+
+@pytest.fixture(scope="module")
+def results():
+    return make_run().results
+
+
+def changed(part, **fields):
+    return part.model_copy(update=fields)
+
+
+def said(results):
+    return "\n".join(findings(results))
+
+
+def with_rates(results, tpr, ci):
+    """All attacks with this rate at 1 % false alarms."""
+    rows = []
+    for row in results.attacks:
+        cell = changed(row.tpr_at_fpr["0.01"], tpr=tpr, ci=ci)
+        rows.append(changed(row, tpr_at_fpr={**row.tpr_at_fpr, "0.01": cell}))
+    return changed(results, attacks=rows)
+
+
+def test_findings_do_not_read_themselves(results):
+    assert findings(changed(results, findings=["anything"])) == findings(changed(results, findings=[]))
+
+
+def test_nobody_calls_anything_significant(results):
+    assert "significan" not in said(results).lower()
+
+
+def test_gain_carries_both_accuracies(results):
+    assert "raises accuracy on held-out records: 0.78 [0.75, 0.80] with the global model, 0.93 [0.90, 0.96]" in said(
+        results
+    )
+
+
+def test_overlapping_accuracies_are_not_called_a_gain(results):
+    close = changed(results.utility.global_, accuracy=0.92, accuracy_ci=(0.89, 0.95))
+    text = said(changed(results, utility=changed(results.utility, global_=close)))
+    assert "Personalising may not change, or raises only a little, accuracy" in text
+
+
+def test_the_cost_is_said_where_intervals_are_apart_and_open_where_not(results):
+    assert "It costs privacy: the strongest attack on the global model" in said(results)
+    wide = [changed(row, auc_ci=(0.4, 0.7)) for row in results.attacks]
+    assert "Whether it costs privacy is not settled" in said(changed(results, attacks=wide))
+
+
+def test_nobody_is_singled_out_unless_an_interval_lies_above_the_rate(results):
+    text = said(with_rates(results, 0.012, (0.007, 0.019)))
+    assert "Nobody is singled out: at 1 % false alarms no attack does better than chance" in text
+    text = said(with_rates(results, 0.05, (0.038, 0.064)))
+    assert "Some records are singled out: at 1 % false alarms 10 of 10 attacks catch more" in text
+
+
+def test_ties_at_no_false_alarm_do_not_single_anybody_out(results):
+    """One lucky member above a bar of zero would be nothing: the bar is the rate aimed at."""
+    tied = with_rates(results, 0.002, (0.0002, 0.006))
+    rows = []
+    for row in tied.attacks:
+        cell = changed(row.tpr_at_fpr["0.01"], realised_fpr=0.0)
+        rows.append(changed(row, tpr_at_fpr={**row.tpr_at_fpr, "0.01": cell}))
+    assert "Nobody is singled out" in said(changed(tied, attacks=rows))
+
+
+def test_nothing_measured_is_not_called_nobody(results):
+    rows = [changed(row, tpr_at_fpr={"0.01": None}, nonmembers=600) for row in results.attacks]
+    text = said(changed(results, attacks=rows))
+    assert "Nobody is singled out" not in text
+    assert "600 non-members give about 6.0 false alarms at that rate, and a fair figure needs ten, so 1,000" in text
+
+
+def test_int8_that_changes_nothing_is_no_protection(results):
+    assert "Rounding to int8 is no protection that we can see: in all 3 attacks" in said(results)
+    rows = [changed(row, auc=0.5, auc_ci=(0.49, 0.51)) if row.precision == "int8" else row for row in results.attacks]
+    assert "Rounding to int8 changes what leaks for 3 of 3 attacks" in said(changed(results, attacks=rows))
+
+
+def test_the_most_exposed_person_comes_with_a_warning(results):
+    most = max(results.people, key=lambda person: person.exposure)
+    text = said(results)
+    assert f"Most exposed is {most.person}, with AUC {most.exposure:.2f}" in text
+    assert "The largest of 14 is partly luck" in text
+    assert "luck alone would give about 0.4" in text
+
+
+def test_a_failed_control_comes_first_and_warns(results):
+    blind = changed(results.controls.blind, auc=0.61, auc_ci=(0.57, 0.65))
+    failed = changed(results, controls=changed(results.controls, blind=blind))
+    assert findings(failed)[0].startswith("Do not trust the rows above until this is explained: the control blind")
+    assert "Both controls hold 0.5" in said(results)
+
+
+def test_no_protection_is_said_in_words_and_a_promise_in_numbers(results):
+    assert "epsilon is infinite" in said(results)
+    budget = changed(results.budgets[0], epsilon=2.5, delta=1e-5, vantage="global-user")
+    text = said(changed(results, budgets=[budget, results.budgets[1]]))
+    assert "Against global-user a record is promised epsilon 2.5 at delta 1e-05" in text
+    assert "nothing is promised to a client" in text
+
+
+def test_what_the_attacker_is_given_and_what_the_intervals_leave_out(results):
+    text = said(results)
+    assert "900 records of its own, from 6 other people. It is assumed to record its own people" in text
+    assert f"one training run, seed {results.seed}" in text
+
+
+def test_synthetic_data_is_said_first(results):
+    synthetic = changed(results, data=changed(results.data, synthetic=True))
+    assert findings(synthetic)[0].startswith("The data is synthetic")
+
+
+def test_differing_labels_and_models_that_do_not_fit_are_said(results):
+    rows = [changed(results.edge[0], fits=False, litert_labels_differing=3), *results.edge[1:]]
+    text = said(changed(results, edge=rows))
+    assert "1 of 29 exported models do not fit their device, the first being global-int8.tflite" in text
+    assert "different labels for 3 of" in text
+
+
+def test_a_run_with_little_in_it_still_gets_its_sentences(results):
+    bare = changed(results, attacks=[], people=[], edge=[], clients=[], rounds=[])
+    assert len(findings(bare)) >= 5
