@@ -173,7 +173,7 @@ def test_a_coin_that_leaves_a_side_empty_is_refused(tmp_path):
             "Raise `shards_per_client`",
         ),
         (
-            DataConfig(source="digits", partition="dirichlet", clients=8, alpha=1e-6),
+            DataConfig(source="digits", partition="dirichlet", clients=8, records_per_client=50, alpha=1e-6),
             PopulationConfig(),
             "Raise `alpha`",
         ),
