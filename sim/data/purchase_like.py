@@ -172,8 +172,9 @@ def _keep(path: Path, bits: Bool[np.ndarray, "records products"], labels: Int[np
     """Writes the cache file whole or not at all; a cache that cannot be written only costs time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as stream:
-            np.savez_compressed(stream, bits=np.packbits(bits, axis=1), labels=labels)
-        Path(stream.name).replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder) / path.name
+            np.savez_compressed(part, bits=np.packbits(bits, axis=1), labels=labels)
+            part.replace(path)
     except OSError as error:
         _log.warning("the baskets were not cached in %s: %s", path, error)
