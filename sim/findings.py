@@ -111,11 +111,14 @@ def _singled_out(results: Results) -> Iterator[str]:
     yield (
         f"Some records are singled out: at 1 % false alarms {len(above)} of {len(measured)} attacks"
         f" {'catches' if len(above) == 1 else 'catch'} more members than guessing would ({most})."
+        f"{' One of several attacks can lie above by luck.' if len(above) == 1 < len(measured) else ''}"
     )
 
 
 def _named(row: AttackResult) -> str:
-    return f"{row.attack} on {words.model_of(row)}" + ("" if row.vantage == "server" else " models")
+    if row.vantage == "server":
+        return f"{row.attack} on {words.model_of(row)}"
+    return f"{row.attack} on the {words.model_of(row)} model{'s' if row.target == 'personal' else ''}"
 
 
 def _own_threshold(results: Results) -> Iterator[str]:

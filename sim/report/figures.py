@@ -79,7 +79,7 @@ def learning_curve(results: Results) -> style.Figure:
     )
     figure.update_xaxes(title={"text": "round"})
     figure.update_yaxes(title={"text": "accuracy"}, range=[0, 1])
-    first, last = (results.rounds[i].accuracy for i in (0, -1)) if results.rounds else (0.0, 0.0)
+    first, last = results.rounds[0].accuracy, results.rounds[-1].accuracy
     alt = (
         f"Accuracy of the global model over {len(results.rounds)} rounds: {first:.3f} at first, {last:.3f} at the end."
     )
@@ -116,8 +116,6 @@ def _exposure_caption(results: Results) -> str:
 
 
 def _exposure_alt(people: list[PersonResult]) -> str:
-    if not people:
-        return "Nobody was scored."
     top, bottom = people[0], people[-1]
     return (
         f"AUC for each of {len(people)} people, from {top.exposure:.3f} {words.interval(top.exposure_ci)}"

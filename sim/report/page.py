@@ -63,9 +63,9 @@ def _figures(results: Results, scores: pa.Table) -> dict[str, list[Figure]]:
     return {
         "gain": figures.gain_and_leak(results),
         "roc": list(roc.panels(results, scores)),
-        "exposure": [figures.exposure(results)],
+        "exposure": [figures.exposure(results)] if results.people else [],
         "precision": figures.float_against_int8(results, scores),
-        "learning": [figures.learning_curve(results)],
+        "learning": [figures.learning_curve(results)] if results.rounds else [],
     }
 
 

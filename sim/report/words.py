@@ -9,6 +9,7 @@ from sim.results import AttackResult, Control, EdgeResult, Interval, OwnThreshol
 
 CHANCE = 0.5
 NOT_MEASURABLE = "not measurable"
+NONE_SET = "none set"
 FALSE_ALARMS_NEEDED = 10  # fewer than ten expected false alarms cannot hold a rate
 
 
@@ -103,7 +104,7 @@ def tpr(cell: TprAtFpr | None) -> str:
 def own_threshold(own: OwnThreshold | None) -> str:
     """What the attacker catches, and its true false-alarm rate, with a threshold it set by itself."""
     if own is None:
-        return "none set"
+        return NONE_SET
     caught = f"{percent(own.tpr)} {percent_interval(own.tpr_ci)}"
     return f"{caught} (at {percent(own.realised_fpr)} {percent_interval(own.realised_fpr_ci)})"
 
@@ -145,21 +146,26 @@ def verdict(results: Results) -> str:
     """The whole run in one sentence."""
     if not all(holds_chance(c) for c in (results.controls.blind, results.controls.stranger)):
         return "A control that cannot succeed did, so do not trust these figures until that is explained."
-    single = any(singles_out(row) for row in results.attacks)
-    people = (
-        "some people's records stand out even at 1 % false alarms"
-        if single
-        else "at 1 % false alarms nobody is singled out"
-    )
     top = strongest(results.attacks)
     if top is None:
         return "No attack was run, so nothing is known about what leaks."
     if top.auc_ci[0] > CHANCE:
         return (
             f"The models leak: the strongest attack tells who was in the training data with AUC {auc(top)}"
-            f" (0.5 is a coin toss), and {people}."
+            f" (0.5 is a coin toss), and {_standing_out(results)}."
         )
-    return f"No attack tells members from others better than a coin toss (largest AUC {auc(top)}), and {people}."
+    return (
+        f"No attack is shown to tell members from others better than a coin toss (largest AUC {auc(top)}),"
+        f" and {_standing_out(results)}."
+    )
+
+
+def _standing_out(results: Results) -> str:
+    if not any(row.tpr_at_fpr.get("0.01") for row in results.attacks):
+        return "whether anybody is singled out at 1 % false alarms is not measurable"
+    if any(singles_out(row) for row in results.attacks):
+        return "some records stand out even at 1 % false alarms"
+    return "at 1 % false alarms no attack singles anybody out"
 
 
 def by_device(results: Results) -> dict[tuple[str, str], list[EdgeResult]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sim.findings import findings
+from sim.report.words import verdict
 from tests.sim.report.conftest import make_run
 
 
@@ -63,6 +64,24 @@ def test_nobody_is_singled_out_unless_an_interval_lies_above_the_rate(results):
     assert "Some records are singled out: at 1 % false alarms 10 of 10 attacks catch more" in text
 
 
+def test_one_attack_above_chance_among_many_is_hedged(results):
+    dull = with_rates(results, 0.012, (0.007, 0.019))
+    sharp = with_rates(results, 0.05, (0.038, 0.064)).attacks[0]
+    text = said(changed(dull, attacks=[sharp, *dull.attacks[1:]]))
+    assert "1 of 10 attacks catches more members than guessing would" in text
+    assert "One of several attacks can lie above by luck." in text
+
+
+def test_the_verdict_follows_the_figures(results):
+    assert verdict(with_rates(results, 0.012, (0.007, 0.019))).endswith("no attack singles anybody out.")
+    assert verdict(with_rates(results, 0.05, (0.038, 0.064))).endswith(
+        "some records stand out even at 1 % false alarms."
+    )
+    even = [changed(row, auc=0.51, auc_ci=(0.48, 0.54)) for row in results.attacks]
+    assert verdict(changed(results, attacks=even)).startswith("No attack is shown to tell members from others")
+    assert verdict(changed(results, attacks=[])).startswith("No attack was run")
+
+
 def test_ties_at_no_false_alarm_do_not_single_anybody_out(results):
     """One lucky member above a bar of zero would be nothing: the bar is the rate aimed at."""
     tied = with_rates(results, 0.002, (0.0002, 0.006))
@@ -77,6 +96,7 @@ def test_nothing_measured_is_not_called_nobody(results):
     rows = [changed(row, tpr_at_fpr={"0.01": None}, nonmembers=600) for row in results.attacks]
     text = said(changed(results, attacks=rows))
     assert "Nobody is singled out" not in text
+    assert "singled out at 1 % false alarms is not measurable" in verdict(changed(results, attacks=rows))
     assert "600 non-members give about 6.0 false alarms at that rate, and a fair figure needs ten, so 1,000" in text
 
 

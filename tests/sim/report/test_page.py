@@ -115,6 +115,13 @@ def test_no_int8_results_leave_their_figures_out(run):
     assert 'data-plot="gain"' in text
 
 
+def test_a_run_with_little_in_it_still_gets_its_page(run):
+    bare = run.results.model_copy(update={"attacks": [], "people": [], "clients": [], "edge": [], "rounds": []})
+    text = page_module.page(with_findings(bare), run.scores)
+    assert "Nobody was scored alone" in text
+    assert "No attack was run" in text
+
+
 def test_the_file_is_written_whole_into_a_new_folder(run, tmp_path):
     path = write_report(run.results, run.scores, tmp_path / "new" / "report.html")
     assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
