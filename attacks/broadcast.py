@@ -52,16 +52,18 @@ def answers(
         return np.concatenate([functional_call(model, weights, (chunk,)).numpy() for chunk in chunks])
 
 
-def gradients(model: nn.Module, weights: Parameters, records: Records) -> Iterator[Float[Tensor, "chunk params"]]:
-    """Gradient of the cross-entropy of each record by the weights, in chunks of records to bound memory."""
+def gradients(model: nn.Module, weights: Parameters, records: Records) -> Iterator[Parameters]:
+    """Gradient of the cross-entropy of each record by each parameter, of shape (records, *parameter).
+
+    In chunks of records, in their order, to bound memory.
+    """
     size = max(1, min(512, _GRADIENT_VALUES // sum(w.numel() for w in weights.values())))
     per_record = _per_record_gradient(model)
     dtype = next(iter(weights.values())).dtype
     x = torch.split(torch.tensor(records.x, dtype=dtype), size)
     y = torch.split(torch.tensor(records.y, dtype=torch.long), size)
     for some_x, some_y in zip(x, y, strict=True):
-        by_name = per_record(weights, some_x, some_y)
-        yield torch.cat([by_name[name].flatten(start_dim=1) for name in weights], dim=1)
+        yield per_record(weights, some_x, some_y)
 
 
 def _per_record_gradient(model: nn.Module) -> Callable[[Parameters, Tensor, Tensor], Parameters]:

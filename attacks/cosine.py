@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from attacks.broadcast import MAX_ROUNDS, evenly_spaced, gradients, parameters, resting
+from attacks.broadcast import MAX_ROUNDS, Parameters, evenly_spaced, gradients, parameters, resting
 from attacks.observation import Guess, Observation, Records, ServerRound, VantageLacksError
 
 
@@ -34,9 +34,15 @@ def run(observation: Observation, rng: np.random.Generator, max_rounds: int = MA
 
 def _cosines(model: torch.nn.Module, seen: ServerRound, client: int, records: Records) -> Float[np.ndarray, " records"]:
     weights = parameters(model, seen.weights)
-    update = torch.tensor(seen.updates[client], dtype=next(iter(weights.values())).dtype)
-    cosines = [
-        torch.nn.functional.cosine_similarity(chunk, update[None], dim=1, eps=1e-30)
-        for chunk in gradients(model, weights, records)
-    ]
-    return torch.cat(cosines).double().numpy()
+    update = parameters(model, seen.updates[client])
+    return torch.cat([_cosine(chunk, update) for chunk in gradients(model, weights, records)]).double().numpy()
+
+
+def _cosine(gradient: Parameters, update: Parameters) -> Float[torch.Tensor, " records"]:
+    """Parameter by parameter: putting the gradients of many records into one matrix costs more than making them."""
+    flat = {name: part.flatten(start_dim=1) for name, part in gradient.items()}
+    dot = torch.stack([flat[name] @ part.flatten() for name, part in update.items()]).sum(dim=0)
+    length = torch.stack([part.norm(dim=1) for part in flat.values()]).norm(dim=0)
+    width = torch.stack([part.norm() for part in update.values()]).norm()
+    cosine: torch.Tensor = dot / (length * width).clamp_min(torch.finfo(dot.dtype).tiny)
+    return cosine

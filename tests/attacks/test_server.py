@@ -12,6 +12,15 @@ from attacks import broadcast, cosine, loss_series
 from attacks.observation import Observation, Records, ServerRound, VantageLacksError
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small matrices go slower on several threads, and much slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def observation():
     """A model with all that could go wrong: convolution, batch norm, dropout, a 4-dimensional input."""
