@@ -25,7 +25,8 @@ def run(observation: Observation, rng: np.random.Generator, gamma: float = GAMMA
     Zarifzadeh et al. 2024 (arXiv 2312.03262), offline form: p(x) = ((1+a) * mean P_out(x) + (1-a)) / 2. `a` is tuned
     on the references alone (`tuned_a`), never on the target. Every population record is compared with that some
     reference left out. The share takes few values and soon reaches 1, so ties are broken with the raw ratio. A
-    population record's own score leaves itself out; it is NaN where every reference trained on the record.
+    population record's own score leaves itself out; it is NaN where every reference trained on the record. It rests on
+    half as many references as a candidate's and so spreads wider: a threshold set on it errs towards too few alarms.
 
     Needs at least one population record left out by a reference, else VantageLacksError. Use 500 or more. Vantage:
     whoever can query the model and train references with its recipe.

@@ -5,7 +5,8 @@ false-positive rate takes a whole group of equal scores or none of it.
 
 What the intervals cover: which people, and which of their records, happened to be in the study. Records of one person
 share a model and a device, so people are resampled first, then records within each. What they do not cover: another
-run of the training or of the attack. For that, run other seeds.
+run of the training or of the attack: for that, run other seeds. With a handful of people no resampling of people tells
+how others would fare. Clopper-Pearson intervals take records as independent.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def score(
 
     `person` and `client` name each record's person and client. Where every client has a personal model,
     `population_scores` maps each client to the attacker's own scores under that model, and the threshold is set per
-    client. Intervals are percentiles of a bootstrap over people, then records within a person (members and
+    client; its intervals are Clopper-Pearson's. The others are percentiles of a bootstrap over people, then records within a person (members and
     non-members apart), with `bootstrap` replicates; with one person that is a bootstrap over records. Intervals of
     rates are never narrower than Clopper-Pearson's. Raises ValueError for scores that are not finite, arrays of
     unequal length, or no member or no non-member among the records.

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attacks.observation import Records
 from attacks.references import halves, train_references
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(2, 50), st.integers(0, 99))
 def test_an_even_number_of_references_leaves_each_record_out_of_half(pairs, size, seed):
     trained_on = halves(2 * pairs, size, np.random.default_rng(seed))
@@ -18,6 +19,7 @@ def test_one_reference_is_a_plain_half():
     assert halves(1, 100, np.random.default_rng(0)).sum() == 50
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99))
 def test_each_group_is_halved_separately(seed):
     groups = np.repeat([5, 1, 9], [10, 7, 1])

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -12,6 +12,7 @@ from attacks.rmia import DEFAULT_A, dominance, log_ratio, tuned_a
 ratios = st.integers(-24, 24).map(lambda n: n / 8)
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, 9, elements=ratios), arrays(np.float64, 6, elements=ratios), st.sampled_from([1.0, 2.0]))
 def test_binary_search_counts_what_the_whole_matrix_counts(x, z, gamma):
     scores, own = dominance(x, z, gamma)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax, softmax
@@ -11,6 +11,7 @@ logits = arrays(np.float64, (7, 4), elements=st.floats(-15, 15))
 labels = np.array([0, 1, 2, 3, 0, 1, 2])
 
 
+@settings(deadline=None)
 @given(logits)
 def test_logits_and_their_probabilities_say_the_same(z):
     for signal in (signals.loss, signals.true_label_probability, signals.scaled_confidence):
@@ -19,6 +20,7 @@ def test_logits_and_their_probabilities_say_the_same(z):
         )
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (7, 4), elements=st.floats(-5, 5)))
 def test_definitions(z):
     log_p = log_softmax(z, axis=1)[np.arange(7), labels]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
@@ -23,6 +23,7 @@ def drawn(rng, records=600, shift=0.5, people=12):
     return rng.normal(size=records) + shift * member, member, person
 
 
+@settings(deadline=None)
 @given(guesses())
 def test_auc_and_roc_agree_with_scikit_learn(guess):
     scores, member = guess
@@ -31,6 +32,7 @@ def test_auc_and_roc_agree_with_scikit_learn(guess):
         np.testing.assert_allclose(ours, theirs)
 
 
+@settings(deadline=None)
 @given(guesses(), st.integers(0, 1000))
 def test_weighted_auc_agrees_with_scikit_learn(guess, seed):
     scores, member = guess
@@ -38,6 +40,7 @@ def test_weighted_auc_agrees_with_scikit_learn(guess, seed):
     assert auc(scores, member, weights) == pytest.approx(roc_auc_score(member, scores, sample_weight=weights))
 
 
+@settings(deadline=None)
 @given(guesses())
 def test_auc_depends_on_the_order_only_and_turns_over_with_it(guess):
     scores, member = guess
@@ -45,6 +48,7 @@ def test_auc_depends_on_the_order_only_and_turns_over_with_it(guess):
     assert auc(-scores, member) == pytest.approx(1 - auc(scores, member))
 
 
+@settings(deadline=None)
 @given(guesses(), st.floats(0, 1))
 def test_a_rate_is_a_point_of_the_curve_and_does_not_pass_its_target(guess, target):
     scores, member = guess
