@@ -55,10 +55,10 @@ def score(
 
     `person` and `client` name each record's person and client. Where every client has a personal model,
     `population_scores` maps each client to the attacker's own scores under that model, and the threshold is set per
-    client; its intervals are Clopper-Pearson's. The others are percentiles of a bootstrap over people, then records within a person (members and
-    non-members apart), with `bootstrap` replicates; with one person that is a bootstrap over records. Intervals of
-    rates are never narrower than Clopper-Pearson's. Raises ValueError for scores that are not finite, arrays of
-    unequal length, or no member or no non-member among the records.
+    client; intervals of what it achieves are Clopper-Pearson's. The other intervals are percentiles of a bootstrap over
+    people, then records within a person (members and non-members apart), with `bootstrap` replicates; with one person
+    that is a bootstrap over records. Those of rates are never narrower than Clopper-Pearson's. Raises ValueError for
+    scores that are not finite, arrays of unequal length, or no member or no non-member among the records.
     """
     _check(scores, member, person, client)
     group = _tie_groups(scores)
