@@ -57,7 +57,7 @@ def _grid(title: str, columns: Sequence[str], left: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=Text(title, "bold"), title_justify="left", pad_edge=False, padding=(0, 1))
     for number, name in enumerate(columns):
         if number < left:
-            table.add_column(name, overflow="fold", min_width=8)
+            table.add_column(name, overflow="fold", min_width=8, no_wrap=number == 0)
         else:
             table.add_column(name, justify="right", overflow="fold")
     return table
@@ -135,11 +135,14 @@ def _accuracy(results: Results) -> Table:
 
 
 def _edge(results: Results) -> Table:
-    columns = ("device", "models", "bytes", "arena", "fit", "same label as float", "LiteRT differs")
-    table = _grid("On the device", columns, 1)
-    for (device, target), rows in words.by_device(results).items():
+    groups = words.by_device(results)
+    devices = list(dict.fromkeys(device for device, _ in groups))
+    title = f"On the device: {devices[0]}" if len(devices) == 1 else "On the devices"
+    table = _grid(title, ("model", "count", "bytes", "arena", "fit", "same label as float", "LiteRT differs"), 1)
+    for (device, target), rows in groups.items():
+        name = target if len(devices) == 1 else f"{device}, {target}"
         # As Text, since rich reads square brackets in a plain string as markup.
-        table.add_row(*map(Text, (f"{device}, {target}", *_edge_cells(rows))))
+        table.add_row(*map(Text, (name, *_edge_cells(rows))))
     return table
 
 

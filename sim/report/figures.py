@@ -160,7 +160,7 @@ def float_against_int8(results: Results, scores: pa.Table) -> list[style.Figure]
 
 def _paired_aucs(pairs: list[tuple[AttackResult, AttackResult]]) -> style.Figure:
     figure = style.blank(200 + 44 * len(pairs), showlegend=True)
-    labels = [style.shown(float32.attack) for float32, _ in pairs]
+    labels = [style.shown(f"{float32.attack}, {float32.target}") for float32, _ in pairs]
     looks = (("float32", style.ORANGE, "circle", -0.12), ("int8", style.GREEN, "diamond", 0.12))
     for side, (name, colour, symbol, shift) in enumerate(looks):
         values = [pair[side].auc for pair in pairs]
@@ -178,7 +178,7 @@ def _paired_aucs(pairs: list[tuple[AttackResult, AttackResult]]) -> style.Figure
     figure.update_xaxes(title={"text": "AUC (0.5 is a coin toss)"}, range=style.around(ends, 0.48, 0.7))
     figure.update_yaxes(range=[len(pairs) - 0.5, -0.5], tickvals=list(range(len(pairs))), ticktext=labels)
     style.chance_line(figure, words.CHANCE)
-    parts = "; ".join(f"{a.attack} {words.auc(a)} in float, {words.auc(b)} in int8" for a, b in pairs)
+    parts = "; ".join(f"{a.attack} on {a.target} {words.auc(a)} in float, {words.auc(b)} in int8" for a, b in pairs)
     caption = "Where the two bars of an attack overlap widely, rounding to int8 protects nobody from it."
     return style.Figure("precision", "AUC in float and in int8", caption, f"AUC by attack: {parts}.", figure)
 
@@ -197,7 +197,7 @@ def _paired_scores(float32: AttackResult, int8: AttackResult, scores: pa.Table) 
         figure.add_scatter(x=x[here], y=y[here], mode="markers", name=name, marker=marker, hovertemplate=hover)
     figure.update_xaxes(title={"text": "score in float32"})
     figure.update_yaxes(title={"text": "score in int8"})
-    title = f"Record by record: {float32.attack}"
+    title = f"Record by record: {float32.attack} on {float32.target} models"
     caption = (
         "Each dot is one record. On a thin line the device gives away what the float model does, record by record."
     )

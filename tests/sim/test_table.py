@@ -79,6 +79,13 @@ def test_a_long_path_is_not_broken(results):
     assert f"Report: {REPORT}\n" in shown(results, 30)
 
 
+def test_several_devices_are_told_apart(results):
+    other = results.edge[0].model_copy(update={"device": "esp32-s3"})
+    text = shown(results.model_copy(update={"edge": [*results.edge, other]}), 100)
+    assert "esp32-s3, global" in text
+    assert "nano-33-ble-sense, personal" in text
+
+
 def test_names_with_square_brackets_are_not_markup(results):
     edge = [row.model_copy(update={"device": "[bold]board[/x]"}) for row in results.edge]
     assert "[bold]board[/x]" in shown(results.model_copy(update={"edge": edge}), 100)

@@ -29,6 +29,7 @@ ATTACKS = (
     ("loss", "query", "personal", "int8", "probabilities", 0.33),
     ("rmia", "query", "personal", "int8", "probabilities", 0.49),
     ("lira", "query", "personal", "int8", "probabilities", 0.41),
+    ("loss", "global-user", "global", "int8", "probabilities", 0.10),
 )
 
 
@@ -195,7 +196,7 @@ def edge_rows():
             "artifact": "global-int8.tflite" if client is None else f"personal-{client:02d}-int8.tflite",
             "target": target,
             "client": client,
-            "device": "nano33ble",
+            "device": "nano-33-ble-sense",
             "bytes": 21_344,
             "arena_bytes": 11_808,
             "fits": True,
@@ -231,7 +232,7 @@ def document(attacks, clients, people, **changes):
             "who": "other-people",
             "people": 6,
             "records": 900,
-            "assumption": "It is assumed to record its own people the way the members were recorded.",
+            "assumption": "The attacker holds 900 labelled records of 6 other people who took no part.",
         },
         "model": {"name": "cnn", "parameters": 5_221},
         "rounds": [

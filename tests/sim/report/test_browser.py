@@ -97,7 +97,7 @@ def test_no_complaints_and_nothing_asked_of_the_network(opened, url):
 
 def test_every_plot_is_drawn(opened):
     plots = opened.page.evaluate(DRAWN)
-    assert len(plots) == 10
+    assert len(plots) == 11
     for plot in plots:
         assert plot["width"] > 250, plot
         assert plot["height"] > 150, plot
@@ -165,5 +165,5 @@ def test_a_page_that_turns_dark_keeps_its_plots_legible(opened):
 def test_printing_opens_what_is_folded(opened):
     assert opened.page.locator("details[open]").count() == 0
     opened.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    assert opened.page.locator("details[open]").count() == opened.page.locator("details").count() == 2
+    assert opened.page.locator("details[open]").count() == opened.page.locator("details").count() == 3
     assert opened.page.evaluate(STICKING_OUT) == 0
