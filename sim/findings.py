@@ -100,6 +100,65 @@ def _singled_out(results: Results) -> Iterator[str]:
         yield "Whether anybody is singled out at 1 % false alarms is not measurable with this few non-members."
         return
     best, cell = max(measured, key=lambda pair: pair[1].tpr)
+    most = (
+        f"the most is {words.percent(cell.tpr)} of members {words.percent_interval(cell.ci)},"
+        f" by {_named(best)}, and guessing catches 1 %"
+    )
+    above = [row for row, _ in measured if words.singles_out(row)]
+    if not above:
+        yield f"Nobody is singled out: at 1 % false alarms no attack does better than chance ({most})."
+        return
+    yield (
+        f"Some records are singled out: at 1 % false alarms {len(above)} of {len(measured)} attacks"
+        f" {'catches' if len(above) == 1 else 'catch'} more members than guessing would ({most})."
+        f"{' One of several attacks can lie above by luck.' if len(above) == 1 < len(measured) else ''}"
+    )
+
+
+def _named(row: AttackResult) -> str:
+    if row.vantage == "server":
+        return f"{row.attack} on {words.model_of(row)}"
+    return f"{row.attack} on the {words.model_of(row)} model{'s' if row.target == 'personal' else ''}"
+
+
+def _own_threshold(results: Results) -> Iterator[str]:
+    rows = [(row, row.own_threshold) for row in results.attacks if row.own_threshold is not None]
+    if not rows:
+        return
+    row, own = max(rows, key=lambda pair: pair[0].auc)
+    yield (
+        "A real attacker cannot read its threshold off the answers; it must set it on people of its own."
+        f" Doing so, the strongest ({_named(row)}) aims at {words.false_alarms(own.target_fpr)} false alarms and gets"
+        f" {words.percent(own.realised_fpr)} {words.percent_interval(own.realised_fpr_ci)}{_off_target(own)},"
+        f" while it catches {words.percent(own.tpr)} {words.percent_interval(own.tpr_ci)} of members."
+    )
+
+
+def _off_target(own: OwnThreshold) -> str:
+    low, high = own.realised_fpr_ci
+    if low > own.target_fpr:
+        return ", more than it believes"
+    return ", fewer than it allows itself" if high < own.target_fpr else ""
+
+
+def _server(results: Results) -> Iterator[str]:
+    inside = words.strongest(row for row in results.attacks if row.vantage == "server")
+    outside = words.strongest(words.on_model(results, "global", "float32"))
+    if inside is None or outside is None:
+        return
+    figures = f"{inside.attack} has AUC {words.auc(inside)}, against {words.auc(outside)} for somebody who may only"
+    figures += " query the global model."
+    if inside.auc_ci[0] > outside.auc_ci[1]:
+        yield f"The server, which sees every update, learns more than its users do: {figures}"
+    else:
+        yield f"Seeing every update gives the server no clear lead with the attacks tried here: {figures}"
+
+
+def _int8(results: Results) -> Iterator[str]:
+    pairs = words.precision_pairs(results)
+    if not pairs:
+        return
+    float32, int8 = max(pairs, key=lambda pair: abs(pair[0].auc - pair[1].auc))
     figures = f"AUC {words.auc(float32)} in float, {words.auc(int8)} in int8"
     most = f"the largest difference is for {float32.attack} on the {float32.target} model, {figures}"
     apart = [pair for pair in pairs if _apart(pair[0].auc_ci, pair[1].auc_ci)]
