@@ -205,7 +205,7 @@ def _edge(results: Results) -> Iterator[str]:
     labels = sum(row.litert_labels_differing for row in results.edge)
     rows = sum(row.rows_compared for row in results.edge)
     if labels:
-        yield f"LiteRT and TFLite Micro give different labels for {labels} of {rows} records. Trust the device's."
+        yield f"LiteRT and TFLite Micro give different labels for {labels:,} of {rows:,} records. Trust the device's."
 
 
 def _unmeasurable(results: Results) -> Iterator[str]:
