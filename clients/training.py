@@ -1,6 +1,8 @@
-"""Local training on one device: plain SGD over shuffled batches, with every draw from the client's own generator."""
+"""Local training on one device: SGD or Adam over shuffled batches, every draw from the client's own generator."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,8 +20,9 @@ class TrainingConfig(BaseModel):
 
     epochs: int = Field(1, ge=1, le=10_000, description="passes over the client's members")
     batch_size: int = Field(16, ge=1, description="records per step; the last batch of an epoch may be smaller")
-    learning_rate: float = Field(0.05, gt=0, le=10, description="SGD step size")
-    momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum, started afresh in every round")
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="its state starts afresh in every round")
+    learning_rate: float = Field(0.05, gt=0, le=10, description="step size")
+    momentum: float = Field(0.0, ge=0, lt=1, description="of sgd; adam has its own")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty on the weights")
 
 
@@ -41,23 +44,28 @@ def train(
     """
     draw = torch_generator(rng)
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
-    optimiser = torch.optim.SGD(
-        model.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    optimizer = _optimizer(model, config)
     loss_sum = torch.zeros(())
     model.train()
     for _ in range(config.epochs):
         loss_sum = torch.zeros(())
         for batch in torch.split(torch.randperm(len(labels), generator=draw), config.batch_size):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(inputs[batch]), labels[batch])
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
-            optimiser.step()
+            optimizer.step()
             loss_sum += loss.detach() * len(batch)
     model.eval()
     if not torch.isfinite(loss_sum):
         raise DivergedError(f"training diverged (loss {loss_sum.item()}) at learning rate {config.learning_rate}")
     return float(loss_sum) / len(labels)
+
+
+def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    weights, rate, decay = model.parameters(), config.learning_rate, config.weight_decay
+    if config.optimizer == "adam":
+        return torch.optim.Adam(weights, rate, weight_decay=decay)
+    return torch.optim.SGD(weights, rate, momentum=config.momentum, weight_decay=decay)
 
 
 @torch.no_grad()

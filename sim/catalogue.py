@@ -19,9 +19,9 @@ def _datasets() -> Rows:
         {
             "name": name,
             "what": entry.title,
-            "people": "real people's devices" if entry.natural else "no natural clients",
+            "clients": "if the file says" if entry.natural is None else "natural" if entry.natural else "simulated",
             "kind": "synthetic" if entry.synthetic else "real",
-            "get it": entry.how_to_get,
+            "get it": entry.how,
         }
         for name, entry in DATASETS.items()
     ]

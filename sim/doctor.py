@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from rich.console import Console
 from rich.table import Table
 
+from sim.errors import InputError
+
 INSTALL = "install the locked dependencies again: make install"
 CORE = {
     "flwr": "flwr",
@@ -66,7 +68,7 @@ def _runtimes() -> Iterator[Finding]:
 
     for name, entry in RUNTIMES.items():
         missing = entry.missing()
-        yield Finding("runtime", name, missing is None, entry.title, missing or "", name == "tflm")
+        yield Finding("runtime", name, missing is None, entry.description, missing or "", name == "tflm")
 
 
 def _tensorflow() -> str:
@@ -74,11 +76,13 @@ def _tensorflow() -> str:
 
 
 def _data() -> Iterator[Finding]:
-    from sim.data.registry import DATASETS
+    from sim.data.registry import DATASETS, load
 
-    for name, entry in DATASETS.items():
-        missing = entry.missing()
-        yield Finding("data set", name, missing is None, entry.title, missing or "", False)
+    for name in ("watch", "digits", "fashion-mnist"):
+        try:
+            yield Finding("data set", name, True, f"{len(load(name)):,} records", "", name == "watch")
+        except InputError:
+            yield Finding("data set", name, False, "not found", DATASETS[name].how, name == "watch")
 
 
 def _tools() -> Iterator[Finding]:

@@ -56,11 +56,14 @@ def export_bytes(scenario: Scenario, model: nn.Module, calibration: Batch) -> by
 
 def calibration_records(scenario: Scenario, owners: tuple[ClientData, ...]) -> Batch:
     """The records that set a model's quantisation ranges, as the scenario chooses them."""
-    pool = {
-        "population": lambda: federation_of(scenario).population.x,
-        "members": lambda: np.concatenate([client.members[0] for client in owners]),
-        "held-out": lambda: np.concatenate([client.held_out[0] for client in owners]),
-    }[scenario.edge.calibration]()
+    if scenario.edge.calibration == "population":
+        return drawn(scenario, federation_of(scenario).population.x)
+    member = scenario.edge.calibration == "members"
+    return drawn(scenario, np.concatenate([(c.members if member else c.held_out)[0] for c in owners]))
+
+
+def drawn(scenario: Scenario, pool: Batch) -> Batch:
+    """As many of `pool` as the scenario calibrates with."""
     count = min(scenario.edge.calibration_records, len(pool))
     return pool[np.sort(generator(scenario.seed, "calibration").choice(len(pool), count, replace=False))]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from attacks.observation import Guess, Observation
 from attacks.registry import ATTACKS, launch
@@ -26,14 +26,13 @@ class Truth:
 
     member: Bool[np.ndarray, " records"]
     client: Int[np.ndarray, " records"]
-    person: tuple[str, ...]
+    person: Shaped[np.ndarray, " records"]
     label: Int[np.ndarray, " records"]
     classes: tuple[str, ...]
 
     def of(self, rows: Bool[np.ndarray, " records"]) -> Truth:
         """The part of some records."""
-        people = tuple(person for person, picked in zip(self.person, rows, strict=True) if picked)
-        return Truth(self.member[rows], self.client[rows], people, self.label[rows], self.classes)
+        return Truth(self.member[rows], self.client[rows], self.person[rows], self.label[rows], self.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def truth_of(federation: Federation) -> Truth:
     return Truth(
         member=np.concatenate([c.member for c in clients]),
         client=np.repeat([c.client for c in clients], [len(c.y) for c in clients]),
-        person=tuple(np.repeat([c.person for c in clients], [len(c.y) for c in clients]).tolist()),
+        person=np.repeat([c.person for c in clients], [len(c.y) for c in clients]),
         label=np.concatenate([c.y for c in clients]),
         classes=federation.classes,
     )
@@ -101,7 +100,7 @@ def table(judged: list[Judged], truth: Truth) -> pa.Table:
                 {
                     **{key: [getattr(r, key)] * n for key in ("attack", "vantage", "target", "precision", "output")},
                     "client": truth.client,
-                    "person": list(truth.person),
+                    "person": truth.person.tolist(),
                     "record": record,
                     "label": truth.label,
                     "slice": [truth.classes[label] for label in truth.label],

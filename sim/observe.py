@@ -14,7 +14,7 @@ from attacks.observation import Observation, Oracle, Output, Predictor, Records,
 from clients.training import logits
 from clients.weights import load_vector
 from sim.data.federation import ClientData
-from sim.export import calibration_records, export_bytes
+from sim.export import drawn, export_bytes
 from sim.federate import GLOBAL, federation_of, fresh_model, stored_model
 from sim.folder import RunFolder, personal_name
 from sim.prepare import Prepared, stranger_side
@@ -153,7 +153,7 @@ class _View:
         """
         if self.scenario.edge.output == "logits":
             return _float_references(self.scenario, self.prepared, vectors)
-        own = calibration_records(self.scenario, population(self.scenario).x)
+        own = drawn(self.scenario, population(self.scenario).x)
         oracles = [
             _device_oracle(
                 Artifact.from_bytes(

@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = "seepage/results/1"
 Interval = tuple[float, float]
 Precision = Literal["float32", "int8"]
 Output = Literal["logits", "probabilities"]
@@ -183,7 +182,7 @@ class RoundResult(_Part):
 class Results(_Part):
     """One run, whole."""
 
-    schema_: Literal["seepage/results/1"] = Field(alias="schema", default=SCHEMA)
+    schema_: Literal["seepage/results/1"] = Field(alias="schema", default="seepage/results/1")
     scenario: str
     title: str
     seed: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import numpy as np
@@ -26,6 +27,7 @@ from sim.results import (
     Interval,
     PersonResult,
     PopulationCard,
+    Precision,
     Results,
     Utilities,
     Utility,
@@ -118,7 +120,7 @@ def _clients(
     scenario: Scenario,
     federation: Federation,
     strongest: Judged,
-    correct: dict[tuple[str, str], Correct],
+    correct: Mapping[tuple[str, Precision], Correct],
     truth: Truth,
 ) -> list[ClientResult]:
     results = []
@@ -145,8 +147,8 @@ def _clients(
 
 def _people(scenario: Scenario, strongest: Judged, truth: Truth) -> list[PersonResult]:
     results = []
-    for person in dict.fromkeys(truth.person):
-        rows = np.array([other == person for other in truth.person])
+    for person in dict.fromkeys(truth.person.tolist()):
+        rows = truth.person == person
         exposure, interval = _exposure(scenario, strongest.scores, truth, rows, f"person {person}")
         results.append(
             PersonResult(
@@ -188,11 +190,8 @@ def _population_card(scenario: Scenario, federation: Federation) -> PopulationCa
 
 
 def _model_card(scenario: Scenario) -> dict[str, str | int]:
-    return {
-        "name": scenario.model.name,
-        "norm": scenario.model.norm,
-        "parameters": parameter_count(fresh_model(scenario)),
-    }
+    model = scenario.model
+    return {"name": model.name, "norm": model.norm, "parameters": parameter_count(fresh_model(scenario))}
 
 
 def _versions() -> dict[str, str]:

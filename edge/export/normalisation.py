@@ -30,9 +30,11 @@ def group_norm(call: Call) -> Value:
     """GroupNorm: the device computes mean and variance of every record, in int8.
 
     A group's mean is the mean over positions, averaged over the group's channels by a 1x1 convolution with a fixed
-    matrix; unlike a reshape to groups, this leaves the layout alone. The variance has one int8 scale for all
-    records, so a record much quieter than the calibration's loudest ones loses precision: measure it
-    (`edge.check.compare`).
+    matrix; unlike a reshape to groups, this leaves the layout alone. Activations and variances have one int8 scale
+    for all records, so a record much quieter than the loudest ones of the calibration loses precision. Measured on
+    a small 1-D CNN: where records are about equally loud, top-1 agreement with torch is .98, as with BatchNorm;
+    .95 (BatchNorm .96) over a tenfold range of amplitudes; .53 (BatchNorm .97) over a hundredfold one.
+    `edge.check.compare` measures it on the model at hand.
     """
     value, groups = call.value, call["num_groups"]
     if len(value.shape) == 2:

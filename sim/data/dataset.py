@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from sim.errors import InputError
+
 SHAPES = "(records, features), (records, channels, length) or (records, channels, height, width)"
 
 
-class DataError(Exception):
+class DataError(InputError):
     """Data that cannot be used. The message has one line per fault, and each says what to do about it."""
 
     def __init__(self, *faults: str) -> None:
