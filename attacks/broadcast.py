@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,17 +12,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from attacks.observation import Records, ServerRound
+from attacks.observation import Records
 
 MAX_ROUNDS = 12
 _GRADIENT_VALUES = 1 << 23  # gradient entries held at a time: 32 MiB in float32
 _RECORDS = 4096
 
 Parameters = dict[str, Tensor]
+T = TypeVar("T")
 
 
-def evenly_spaced(rounds: Sequence[ServerRound], most: int = MAX_ROUNDS) -> list[ServerRound]:
-    """At most `most` of `rounds`, evenly spaced; the last is always one of them."""
+def evenly_spaced(rounds: Sequence[T], most: int = MAX_ROUNDS) -> list[T]:
+    """At most `most` of `rounds` (or of their positions), evenly spaced; the last is always one of them."""
     picked = np.linspace(len(rounds) - 1, 0, min(most, len(rounds))).round().astype(int)
     return [rounds[i] for i in picked[::-1]]
 

@@ -93,7 +93,7 @@ class Observation:
     references: tuple[Reference, ...] = ()
     rounds: Sequence[ServerRound] = ()
     architecture: nn.Module | None = None
-    client: int | None = None
+    client: Int[np.ndarray, " candidates"] | None = None  # whose record each candidate is
 
 
 @dataclass(frozen=True, slots=True)

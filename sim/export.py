@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from edge.arena import measure_arenas
-from edge.artifact import Artifact
-from edge.check import compare
-from edge.devices import DEVICES, fits
 from jaxtyping import Float
 from torch import nn
 
 from clients.randomness import generator
 from clients.training import logits
+from edge.arena import measure_arenas
+from edge.artifact import Artifact
+from edge.check import compare
+from edge.devices import DEVICES, fits
 from edge.export import export_int8
 from sim.data.federation import ClientData
 from sim.federate import GLOBAL, federation_of, stored_model

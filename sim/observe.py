@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from edge.artifact import Artifact
-from edge.runtimes import predict
 from jaxtyping import Float
 
 from attacks.observation import Observation, Oracle, Output, Predictor, Records, Reference, Vantage
 from clients.training import logits
 from clients.weights import load_vector
+from edge.artifact import Artifact
+from edge.runtimes import predict
 from sim.data.federation import ClientData
 from sim.export import drawn, export_bytes
 from sim.federate import GLOBAL, federation_of, fresh_model, stored_model
@@ -92,17 +92,15 @@ class _View:
 
     def server(self) -> tuple[Observation, ...]:
         """The curious server: every broadcast model and every client's update, and whose they are."""
-        rounds = ServerRounds(self.folder.transcript)
-        return tuple(
+        return (
             Observation(
                 vantage="server",
-                candidates=candidates([client]),
+                candidates=candidates(self.clients),
                 population=population(self.scenario),
-                rounds=rounds,
+                rounds=ServerRounds(self.folder.transcript),
                 architecture=fresh_model(self.scenario),
-                client=client.client,
-            )
-            for client in self.clients
+                client=np.repeat([client.client for client in self.clients], [len(c) for c in self.clients]),
+            ),
         )
 
     def global_float(self) -> tuple[Observation, ...]:

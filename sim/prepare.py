@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from safetensors.numpy import load_file, save_file
 
@@ -48,45 +54,53 @@ def stranger_side(scenario: Scenario, clients: tuple[ClientData, ...]) -> Bool[n
 
 
 def _train(scenario: Scenario, file: Path, progress: Progress) -> None:
-    pipelines, trained_on = _references(scenario, progress)
+    count = scenario.attacks.references
+    jobs: list[Callable[[], Pipeline]] = [partial(_reference, scenario, number) for number in range(count)]
+    jobs += [partial(_stranger, scenario, number) for number in range(2)]
+    pipelines = _in_parallel(jobs, progress)
     content = {
-        "trained_on": trained_on.astype(np.uint8),
-        "global": np.stack([pipeline.global_ for pipeline in pipelines]),
-        "personal": np.stack([pipeline.personal for pipeline in pipelines]),
-        "strangers": _strangers(scenario, progress),
+        "trained_on": _halves(scenario).astype(np.uint8),
+        "global": np.stack([pipeline.global_ for pipeline in pipelines[:count]]),
+        "personal": np.stack([pipeline.personal for pipeline in pipelines[:count]]),
+        "strangers": np.stack([pipeline.personal for pipeline in pipelines[count:]]),
     }
     part = file.with_suffix(".part")
     save_file(content, part)
     part.replace(file)
 
 
-def _references(
-    scenario: Scenario, progress: Progress
-) -> tuple[list[Pipeline], Bool[np.ndarray, "references population"]]:
-    """Each reference follows the recipe on its half of the attacker's own population."""
+def _in_parallel(jobs: list[Callable[[], Pipeline]], progress: Progress) -> list[Pipeline]:
+    """One process per core: each job has its own generator, so the results do not depend on who does what when."""
+    context = multiprocessing.get_context("spawn")  # a fork would copy torch's and TensorFlow's locked threads
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), context, initializer=_one_thread) as pool:
+        futures = [pool.submit(job) for job in jobs]
+        for number, _ in enumerate(as_completed(futures), start=1):
+            progress.step(f"{number} of {len(jobs)} models")
+        return [future.result() for future in futures]
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _halves(scenario: Scenario) -> Bool[np.ndarray, "references population"]:
     own = federation_of(scenario).population
-    population = Records(own.x, own.y)
-    trained_on = halves(
-        scenario.attacks.references, len(population), generator(scenario.seed, "reference halves"), own.device
-    )
-    pipelines = []
-    for number, half in enumerate(trained_on):
-        rng = generator(scenario.seed, "reference", number)
-        pipelines.append(follow(scenario, population[half], own.device[half], rng))
-        progress.step(f"reference {number + 1}")
-    return pipelines, trained_on
+    return halves(scenario.attacks.references, len(own), generator(scenario.seed, "reference halves"), own.device)
 
 
-def _strangers(scenario: Scenario, progress: Progress) -> Float[np.ndarray, "2 params"]:
-    """Row 0 never saw the first group of people, row 1 never saw the second."""
+def _reference(scenario: Scenario, number: int) -> Pipeline:
+    """A reference follows the recipe on its half of the attacker's own population."""
+    own, half = federation_of(scenario).population, _halves(scenario)[number]
+    rng = generator(scenario.seed, "reference", number)
+    return follow(scenario, Records(own.x[half], own.y[half]), own.device[half], rng)
+
+
+def _stranger(scenario: Scenario, number: int) -> Pipeline:
+    """Stranger 0 never saw the first group of people, stranger 1 never saw the second."""
     clients = federation_of(scenario).clients
     side = stranger_side(scenario, clients)
-    models = []
-    for number, taught in enumerate((~side, side)):
-        teachers = [client for client, picked in zip(clients, taught, strict=True) if picked]
-        members = [client.members for client in teachers]
-        records = Records(np.concatenate([x for x, _ in members]), np.concatenate([y for _, y in members]))
-        device = np.repeat([client.client for client in teachers], [len(y) for _, y in members])
-        models.append(follow(scenario, records, device, generator(scenario.seed, "stranger", number)).personal)
-        progress.step(f"stranger {number + 1}")
-    return np.stack(models)
+    teachers = [client for client, first in zip(clients, side, strict=True) if first == bool(number)]
+    members = [client.members for client in teachers]
+    records = Records(np.concatenate([x for x, _ in members]), np.concatenate([y for _, y in members]))
+    device = np.repeat([client.client for client in teachers], [len(y) for _, y in members])
+    return follow(scenario, records, device, generator(scenario.seed, "stranger", number))

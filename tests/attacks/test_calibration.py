@@ -61,7 +61,7 @@ def study():
             population=population,
             rounds=rounds,
             architecture=model,
-            client=number,
+            client=np.full(RECORDS + FRESH, number),
         )
         anyone = Observation(
             vantage="global-user",

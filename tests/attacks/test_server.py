@@ -46,7 +46,7 @@ def observation():
         population=records[8:],
         rounds=rounds,
         architecture=model.train(),
-        client=1,
+        client=np.full(8, 1),
     )
 
 
@@ -107,7 +107,7 @@ def test_a_gradient_or_update_of_zero_says_nothing(observation):
         population=observation.population,
         rounds=still,
         architecture=observation.architecture,
-        client=1,
+        client=np.full(8, 1),
     )
     np.testing.assert_array_equal(cosine.run(unmoved, np.random.default_rng(0)).scores, 0)
 
@@ -124,7 +124,7 @@ def test_a_client_that_never_took_part_is_refused(observation):
         population=observation.population,
         rounds=observation.rounds,
         architecture=observation.architecture,
-        client=9,
+        client=np.full(8, 9),
     )
     with pytest.raises(VantageLacksError, match="needs updates of client 9, vantage 'server' has no"):
         cosine.run(absent, np.random.default_rng(0))

@@ -76,7 +76,7 @@ def world(seed, leaks):
         population=population,
         rounds=federation(start, data, elsewhere),
         architecture=start,
-        client=1,
+        client=np.ones(len(candidates), dtype=np.int64),
     )
     return {"oracle": user, "rounds": server}, member
 
