@@ -64,8 +64,8 @@ def train(
 def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     weights, rate, decay = model.parameters(), config.learning_rate, config.weight_decay
     if config.optimizer == "adam":
-        return torch.optim.Adam(weights, rate, weight_decay=decay)
-    return torch.optim.SGD(weights, rate, momentum=config.momentum, weight_decay=decay)
+        return torch.optim.Adam(weights, rate, weight_decay=decay, fused=True)
+    return torch.optim.SGD(weights, rate, momentum=config.momentum, weight_decay=decay, fused=True)
 
 
 @torch.no_grad()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,13 +38,35 @@ class Prepared:
 
 
 def prepare(scenario: Scenario, folder: RunFolder, progress: Progress) -> Prepared:
-    """Train the references and the strangers, or read them if this run already has them."""
-    file = folder.models / f"attackers-{scenario.attacks.references}.safetensors"
-    if not file.exists():
-        with progress.stage("training the attackers' reference models", scenario.attacks.references + 2):
-            _train(scenario, file, progress)
-    tensors = load_file(file)
+    """The references and the strangers of this run, trained now if they are not there yet."""
+    if not _file(scenario, folder).exists():
+        with preparing(scenario, folder, progress):
+            pass
+    tensors = load_file(_file(scenario, folder))
     return Prepared(tensors["trained_on"].astype(bool), tensors["global"], tensors["personal"], tensors["strangers"])
+
+
+@contextmanager
+def preparing(scenario: Scenario, folder: RunFolder, progress: Progress) -> Iterator[None]:
+    """Train references and strangers in other processes while the block runs: they need nothing of the target.
+
+    One process per core, and each model has its own generator, so the weights do not depend on who does what when.
+    """
+    count = scenario.attacks.references
+    jobs: list[Callable[[], Pipeline]] = [partial(_reference, scenario, number) for number in range(count)]
+    jobs += [partial(_stranger, scenario, number) for number in range(2)]
+    context = multiprocessing.get_context("spawn")  # a fork would copy torch's and TensorFlow's locked threads
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), context, initializer=_one_thread) as pool:
+        futures = [pool.submit(job) for job in jobs]
+        try:
+            yield
+            with progress.stage("training the attackers' reference models", len(jobs)):
+                for number, _ in enumerate(as_completed(futures), start=1):
+                    progress.step(f"{number} of {len(jobs)} models")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    _store(scenario, _file(scenario, folder), [future.result() for future in futures])
 
 
 def stranger_side(scenario: Scenario, clients: tuple[ClientData, ...]) -> Bool[np.ndarray, " clients"]:
@@ -53,11 +76,12 @@ def stranger_side(scenario: Scenario, clients: tuple[ClientData, ...]) -> Bool[n
     return np.array([client.person in first for client in clients])
 
 
-def _train(scenario: Scenario, file: Path, progress: Progress) -> None:
+def _file(scenario: Scenario, folder: RunFolder) -> Path:
+    return folder.models / f"attackers-{scenario.attacks.references}.safetensors"
+
+
+def _store(scenario: Scenario, file: Path, pipelines: list[Pipeline]) -> None:
     count = scenario.attacks.references
-    jobs: list[Callable[[], Pipeline]] = [partial(_reference, scenario, number) for number in range(count)]
-    jobs += [partial(_stranger, scenario, number) for number in range(2)]
-    pipelines = _in_parallel(jobs, progress)
     content = {
         "trained_on": _halves(scenario).astype(np.uint8),
         "global": np.stack([pipeline.global_ for pipeline in pipelines[:count]]),
@@ -67,16 +91,6 @@ def _train(scenario: Scenario, file: Path, progress: Progress) -> None:
     part = file.with_suffix(".part")
     save_file(content, part)
     part.replace(file)
-
-
-def _in_parallel(jobs: list[Callable[[], Pipeline]], progress: Progress) -> list[Pipeline]:
-    """One process per core: each job has its own generator, so the results do not depend on who does what when."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy torch's and TensorFlow's locked threads
-    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), context, initializer=_one_thread) as pool:
-        futures = [pool.submit(job) for job in jobs]
-        for number, _ in enumerate(as_completed(futures), start=1):
-            progress.step(f"{number} of {len(jobs)} models")
-        return [future.result() for future in futures]
 
 
 def _one_thread() -> None:

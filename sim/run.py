@@ -17,7 +17,7 @@ from sim.federate import federate, federation_of, fresh_model
 from sim.folder import RunFolder, create, open_finished, record_stage, write_atomically
 from sim.judge import judge, table, truth_of
 from sim.observe import observe
-from sim.prepare import prepare
+from sim.prepare import prepare, preparing
 from sim.progress import Progress
 from sim.report import write_report
 from sim.results import Results
@@ -30,10 +30,11 @@ def run(scenario: Scenario, engine: str, parent: Path, progress: Progress) -> tu
     federation, _ = federation_of(scenario), fresh_model(scenario)  # faults in data or model show before any work
     folder = create(scenario, parent)
     progress.say(f"run folder: {folder.path}")
-    with _timed(folder, "federate"), progress.stage("federating", scenario.federation.rounds + 1):
-        federate(scenario, ENGINES[engine], folder, progress)
-    with _timed(folder, "export"), progress.stage("exporting", len(federation.clients) + 1):
-        export(scenario, folder, progress)
+    with _timed(folder, "prepare"), preparing(scenario, folder, progress):
+        with _timed(folder, "federate"), progress.stage("federating", scenario.federation.rounds + 1):
+            federate(scenario, ENGINES[engine], folder, progress)
+        with _timed(folder, "export"), progress.stage("exporting", len(federation.clients) + 1):
+            export(scenario, folder, progress)
     return folder, attack(scenario, folder, progress)
 
 
@@ -41,8 +42,7 @@ def attack(scenario: Scenario, folder: RunFolder, progress: Progress) -> Results
     """Attack a federation whose models are there, score, and report. Nothing of the target is trained again."""
     federation = federation_of(scenario)
     truth = truth_of(federation)
-    with _timed(folder, "references"):
-        prepared = prepare(scenario, folder, progress)
+    prepared = prepare(scenario, folder, progress)
     with _timed(folder, "attack"):
         targets = observe(scenario, folder, prepared)
         judged = judge(scenario, targets, truth, progress)
