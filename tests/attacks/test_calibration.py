@@ -22,15 +22,6 @@ from sim.score import auc, tpr_at_fpr
 CLASSES, FEATURES, CLIENTS, RECORDS, FRESH, OWN = 10, 50, 10, 60, 1_500, 500
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small matrices go slower on several threads, and much slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def study():
     """One federation, attacked: scores by client for each attack, and the truth."""

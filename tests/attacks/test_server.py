@@ -12,15 +12,6 @@ from attacks import broadcast, cosine, loss_series
 from attacks.observation import Observation, Records, ServerRound, VantageLacksError
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small matrices go slower on several threads, and much slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def observation():
     """A model with all that could go wrong: convolution, batch norm, dropout, a 4-dimensional input."""
@@ -117,14 +108,25 @@ def test_weights_of_another_model_are_refused(observation):
         broadcast.parameters(observation.architecture, np.zeros(5))
 
 
-def test_a_client_that_never_took_part_is_refused(observation):
-    absent = Observation(
+def asked_about(observation, client):
+    return Observation(
         vantage="server",
         candidates=observation.candidates,
         population=observation.population,
         rounds=observation.rounds,
         architecture=observation.architecture,
-        client=np.full(8, 9),
+        client=np.asarray(client),
     )
-    with pytest.raises(VantageLacksError, match="needs updates of client 9, vantage 'server' has no"):
-        cosine.run(absent, np.random.default_rng(0))
+
+
+def test_a_client_that_never_took_part_gives_no_signal(observation):
+    sampled = cosine.run(asked_about(observation, np.full(8, 1)), np.random.default_rng(0))
+    mixed = cosine.run(asked_about(observation, [1, 9] * 4), np.random.default_rng(0))
+    np.testing.assert_array_equal(mixed.scores[1::2], 0)
+    np.testing.assert_allclose(mixed.scores[::2], sampled.scores[::2], atol=1e-6)
+    assert (mixed.population_scores != 0).all()  # never held against a client that sent nothing
+
+
+def test_no_update_of_anybody_is_refused(observation):
+    with pytest.raises(VantageLacksError, match="vantage 'server' has none: 8, 9 never took part"):
+        cosine.run(asked_about(observation, [8, 9] * 4), np.random.default_rng(0))

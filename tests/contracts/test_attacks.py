@@ -94,15 +94,6 @@ def federation(model, *clients):
     return rounds
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small matrices go slower on several threads, and much slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def leaking():
     return world(1, leaks=True)

@@ -15,8 +15,6 @@ from torch.nn import functional as F
 
 from edge.export import export_int8
 
-torch.set_num_threads(1)
-
 
 class DepthwiseSeparable(nn.Module):
     """Stride 2 with torch's padding on an even side, where TFLite's SAME pads differently."""

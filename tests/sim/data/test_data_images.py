@@ -1,7 +1,6 @@
 """Fashion-MNIST and digits: the real files where they are installed, and damaged idx files."""
 
 import gzip
-import os
 
 import numpy as np
 import pytest
@@ -38,10 +37,9 @@ def test_digits():
     assert data.client is None and len(data.classes) == 10
 
 
-def test_the_real_fashion_mnist():
+def test_the_real_fashion_mnist(lacking):
     if not fashion_mnist.DEBIAN_FOLDER.is_dir():
-        assert os.environ.get("SEEPAGE_REQUIRE_TOOLS") != "1", "Fashion-MNIST is missing"
-        pytest.skip("needs the pictures: apt-get install dataset-fashion-mnist")
+        lacking("needs the pictures: apt-get install dataset-fashion-mnist")
     data = load("fashion-mnist")
     assert data.x.shape == (70_000, 1, 28, 28) and data.x.min() == 0 and data.x.max() == 1
     assert np.bincount(data.y).tolist() == [7_000] * 10

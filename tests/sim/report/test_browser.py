@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 
@@ -40,15 +39,8 @@ LEGENDS_OUTSIDE = """() => [...document.querySelectorAll('[data-plot]')].filter(
 }).map(box => box.dataset.plot)"""
 
 
-def lacking(what):
-    """Skip with one line that says how to get the tool, or fail where tools are required."""
-    if os.environ.get("SEEPAGE_REQUIRE_TOOLS") == "1":
-        pytest.fail(what, pytrace=False)
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="module")
-def browser():
+def browser(lacking):
     if not shutil.which(CHROMIUM):
         lacking(f"no Chromium at {CHROMIUM}: apt-get install chromium")
     try:

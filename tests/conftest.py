@@ -1,0 +1,26 @@
+"""For the whole suite: torch on one thread, and what a test does when a tool it needs is not installed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # small matrices go slower on several threads, and much slower on a busy machine
+
+
+@pytest.fixture(scope="session")
+def tools_required():
+    """Whether a missing tool is a failure, as it is in CI, and not a skipped test."""
+    return os.environ.get("SEEPAGE_REQUIRE_TOOLS") == "1"
+
+
+@pytest.fixture(scope="session")
+def lacking(tools_required):
+    """Call it where a tool is missing, with one line that says how to get it: the test is skipped, or fails."""
+    return _failing if tools_required else pytest.skip
+
+
+def _failing(what):
+    pytest.fail(what, pytrace=False)
