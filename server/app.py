@@ -54,13 +54,17 @@ def find_clients(grid: Grid, count: int, patience: float) -> dict[int, int]:
 
     Raises:
         ClientsMissingError: not all came within `patience` seconds.
+        ClientFailedError: one could not tell its number.
     """
     deadline, pause = monotonic() + patience, threading.Event()
     while len(ids := list(grid.get_node_ids())) < count:
         if monotonic() > deadline:
             raise ClientsMissingError(f"{len(ids)} of {count} clients came within {patience:.0f} s")
         pause.wait(0.05)
-    replies = grid.send_and_receive([Message(RecordDict(), dst_node_id=node, message_type="query") for node in ids])
+    replies = list(
+        grid.send_and_receive([Message(RecordDict(), dst_node_id=node, message_type="query") for node in ids])
+    )
+    fail_on_errors({reply.metadata.src_node_id: reply for reply in replies}, ids, who="node")
     return dict(sorted((int(reported(reply)["client"]), reply.metadata.src_node_id) for reply in replies))
 
 
@@ -78,5 +82,5 @@ def personalize(
     ]
     numbers = {node: client for client, node in nodes.items()}
     replies = {numbers[reply.metadata.src_node_id]: reply for reply in grid.send_and_receive(messages)}
-    fail_on_errors(replies)
+    fail_on_errors(replies, nodes)
     return {client: reported(replies[client]) for client in sorted(replies)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clients.randomness import generator
 from clients.weights import flatten
+
+ROUNDING = 1e-9  # so that a third of three clients is one
 
 
 class FederationConfig(BaseModel):
@@ -55,6 +57,7 @@ class SeededFedAvg(FedAvg):
         self._seed = seed
         self._observe = observe
         self._broadcast = ArrayRecord()
+        self._sampled: list[int] = []
 
     def configure_train(
         self,
@@ -66,16 +69,16 @@ class SeededFedAvg(FedAvg):
         """Messages to this round's sampled clients."""
         self._broadcast = arrays
         config["server-round"] = server_round
-        sampled = sample_clients(len(self._nodes), self.fraction_train, self._seed, server_round)
+        self._sampled = sample_clients(len(self._nodes), self.fraction_train, self._seed, server_round)
         record = RecordDict({"arrays": arrays, "config": config})
-        return self._construct_messages(record, [self._nodes[client] for client in sampled], MessageType.TRAIN)
+        return self._construct_messages(record, [self._nodes[client] for client in self._sampled], MessageType.TRAIN)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """The weighted mean of the replies, in order of client number; the round is handed to the observer first."""
         by_client = dict(sorted((self._clients[reply.metadata.src_node_id], reply) for reply in replies))
-        fail_on_errors(by_client)
+        fail_on_errors(by_client, self._sampled)
         weights = flatten(self._broadcast)
         self._observe(
             RoundRecord(
@@ -89,17 +92,24 @@ class SeededFedAvg(FedAvg):
 
 
 def sample_clients(clients: int, participation: float, seed: int, server_round: int) -> list[int]:
-    """The client numbers sampled in a round, without replacement, in increasing order; at least one."""
-    count = max(1, round(clients * participation))
+    """The client numbers sampled in a round, without replacement, in increasing order.
+
+    Raises:
+        ValueError: less than one client would be sampled.
+    """
+    if clients * participation < 1 - ROUNDING:
+        raise ValueError(f"an empty round: {participation} of {clients} clients is less than one")
+    count = round(clients * participation)
     rng = generator(seed, "sample", server_round)
     return sorted(int(c) for c in rng.choice(clients, count, replace=False))
 
 
-def fail_on_errors(replies: dict[int, Message]) -> None:
-    """Raise ClientFailedError naming every client that answered with an error."""
-    failed = {client: reply.error.reason for client, reply in replies.items() if reply.has_error()}
+def fail_on_errors(replies: Mapping[int, Message], asked: Iterable[int], who: str = "client") -> None:
+    """Raise ClientFailedError naming every client in `asked` that answered with an error, or not in time."""
+    errors = {number: reply.error.reason for number, reply in replies.items() if reply.has_error()}
+    failed = errors | {number: "it sent no reply" for number in asked if number not in replies}
     if failed:
-        raise ClientFailedError("; ".join(f"client {client} failed: {reason}" for client, reason in failed.items()))
+        raise ClientFailedError("; ".join(f"{who} {number} failed: {reason}" for number, reason in failed.items()))
 
 
 def reported(reply: Message) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,10 +83,13 @@ def run_command(
 
     Writes `runs/NAME-HASH/` as it goes; `results.json` and `report.html` come last.
     """
+    from sim.preflight import preflight
     from sim.run import run
     from sim.scenario import load_scenario
 
-    _show(json, *run(load_scenario(scenario, sets or ()), engine.value, out, _progress()))
+    loaded = load_scenario(scenario, sets or ())
+    preflight(loaded)
+    _show(json, *run(loaded, engine.value, out, _progress()))
 
 
 @app.command("attack")
@@ -135,12 +139,14 @@ def main() -> None:
     except InputError as error:
         errors.print(str(error), markup=False, style="red")
         sys.exit(WRONG_INPUT)
-    except KeyboardInterrupt:
-        errors.print("stopped; what was finished stays in the run folder", markup=False)
-        sys.exit(INTERRUPTED)
-    except Exception as error:
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer's answer to Ctrl-C
+            errors.print("stopped; what was finished stays in the run folder", markup=False)
+        raise
+    except Exception as error:  # noqa: BLE001  # the last resort: whatever it was becomes exit code 3
         if debug:
-            raise
+            errors.print(traceback.format_exc(), markup=False)
+            sys.exit(BROKEN)
         errors.print(f"something broke inside: {type(error).__name__}: {error}", markup=False, style="red")
         errors.print("run the same command with `seepage --debug …` for the traceback", markup=False)
         sys.exit(BROKEN)

@@ -1,0 +1,49 @@
+"""What shows only when a scenario meets its data, and stands in the way of any run. Looked for before any work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from clients.models import ModelShapeError
+from server.strategy import ROUNDING
+from sim.data.federation import Federation
+from sim.errors import InputError
+from sim.federate import federation_of, fresh_model
+from sim.scenario import Scenario
+
+FEWEST_RECORDS = 2  # of the attacker's: one for each half of them that a reference model trains on
+
+
+def preflight(scenario: Scenario) -> None:
+    """Raises InputError with everything that makes this scenario impossible with its data."""
+    faults = [*_faults(scenario, federation_of(scenario)), *_model_faults(scenario)]
+    if faults:
+        raise InputError("\n".join(faults))
+
+
+def _faults(scenario: Scenario, federation: Federation) -> Iterator[str]:
+    clients, share = len(federation.clients), scenario.federation.participation
+    if clients * share < 1 - ROUNDING:
+        yield (
+            f"federation.participation = {share}: of {clients} clients that is less than one, so every round would be "
+            f"empty. Set it to {math.ceil(1e4 / clients) / 1e4} or more"
+        )
+    if len(federation.people) < 2:
+        yield (
+            f"{federation.source}: all {clients} clients belong to one person, {federation.people[0]}; at least 2 "
+            "people are needed, so that somebody's model never saw somebody else. Lower `population.people`, or supply "
+            "more people's data"
+        )
+    if len(federation.population) < FEWEST_RECORDS:
+        yield (
+            f"population: the attacker holds {len(federation.population)} record; at least {FEWEST_RECORDS} are needed "
+            "to train reference models. Raise `population.records`, `population.people` or `population.share`"
+        )
+
+
+def _model_faults(scenario: Scenario) -> Iterator[str]:
+    try:
+        fresh_model(scenario)
+    except ModelShapeError as error:
+        yield f"model.name = {scenario.model.name}: {error}"
