@@ -19,38 +19,43 @@ def run(observation: Observation, rng: np.random.Generator, max_rounds: int = MA
 
     Li et al. 2023 (arXiv 2202.12232); U is the broadcast weights minus the client's, so a member points the same way.
     At most `max_rounds` rounds per client, evenly spaced over those in which it took part; a record whose gradient is
-    zero scores 0 there. Each population record is held against the updates of one client drawn by `rng`: that is a
-    non-member of that client. Unit: record. Vantage: a server that sees single updates. Raises VantageLacksError
-    where it has none of a client whose records are asked about.
+    zero scores 0 there. Records of a client that was never sampled score 0 too: no update, no signal. Each population
+    record is held against the updates of one client drawn by `rng`: that is a non-member of that client. Unit: record.
+    Vantage: a server that sees single updates. Raises VantageLacksError where it has none of any client asked about.
     """
     assert observation.client is not None
     assert observation.architecture is not None
-    clients = np.unique(observation.client)
-    owners = np.concatenate([observation.client, rng.choice(clients, len(observation.population))])
+    joined = _took_part(observation)
+    owners = np.concatenate([observation.client, rng.choice(sorted(joined), len(observation.population))])
     both, model = observation.candidates.joined(observation.population), resting(observation.architecture)
     total, rounds = np.zeros(len(both)), np.zeros(len(both))
-    for position, picked in _plan(observation, clients, max_rounds).items():
+    for position, picked in _plan(joined, max_rounds).items():
         rows = np.flatnonzero(np.isin(owners, picked))
         total[rows] += _cosines(model, observation.rounds[position], owners[rows], both[rows])
         rounds[rows] += 1
-    scores = total / rounds
+    scores = np.divide(total, rounds, out=np.zeros(len(both)), where=rounds > 0)
     return Guess(scores[: len(observation.candidates)], scores[len(observation.candidates) :])
 
 
-def _plan(observation: Observation, clients: Owners, max_rounds: int) -> dict[int, list[int]]:
-    """Which clients are looked at in which round: round position -> clients."""
-    joined: dict[int, list[int]] = {int(client): [] for client in clients}
+def _took_part(observation: Observation) -> dict[int, list[int]]:
+    """Client -> positions of the rounds it was sampled in; only clients asked about that were sampled at all."""
+    asked, joined = set(np.unique(observation.client).tolist()), defaultdict(list)
     for position, seen in enumerate(observation.rounds):
-        for client in joined.keys() & seen.updates.keys():
+        for client in asked & seen.updates.keys():
             joined[client].append(position)
+    if not joined:
+        raise VantageLacksError(
+            f"attack 'cosine' needs updates of the candidates' clients, vantage '{observation.vantage}' has none: "
+            f"{', '.join(map(str, sorted(asked)))} never took part. Leave 'cosine' out, or train for more rounds"
+        )
+    return joined
+
+
+def _plan(joined: dict[int, list[int]], max_rounds: int) -> dict[int, list[int]]:
+    """Which clients are looked at in which round: round position -> clients."""
     plan: dict[int, list[int]] = defaultdict(list)
-    for client, positions in joined.items():
-        if not positions:
-            raise VantageLacksError(
-                f"attack 'cosine' needs updates of client {client}, vantage '{observation.vantage}' has no round "
-                "with one: it was never sampled. Leave 'cosine' out, or train for more rounds"
-            )
-        for position in evenly_spaced(positions, max_rounds):
+    for client in sorted(joined):
+        for position in evenly_spaced(joined[client], max_rounds):
             plan[position].append(client)
     return plan
 

@@ -57,7 +57,8 @@ def build_model(config: ModelConfig, shape: Shape, classes: int, rng: torch.Gene
     width = config.width or entry.width
     if config.norm == "group" and width % 4:
         raise ModelShapeError(f"width {width} cannot be normalised in 4 groups; use a multiple of 4, or norm = 'none'")
-    model = entry.build(shape, classes, width, config.norm)
+    with torch.random.fork_rng(devices=[]):  # torch's layers draw first weights from the global state
+        model = entry.build(shape, classes, width, config.norm)
     _initialise(model, rng)
     return model
 
@@ -68,7 +69,7 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def _initialise(model: nn.Module, rng: torch.Generator) -> None:
-    """He initialisation of weights, zero biases, drawn from `rng` (torch's own draws from a global state)."""
+    """Weights and biases uniform in ±1/sqrt(inputs), as torch itself draws them, but from `rng`."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=rng)
