@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
 from torch import nn
+from torch.export import ExportedProgram
 
 from clients.randomness import generator
 from clients.training import logits
@@ -14,9 +16,9 @@ from edge.arena import measure_arenas
 from edge.artifact import Artifact
 from edge.check import compare
 from edge.devices import DEVICES, fits
-from edge.export import export_int8
+from edge.export import export_int8, trace
 from sim.data.federation import ClientData
-from sim.federate import GLOBAL, federation_of, stored_model
+from sim.federate import GLOBAL, federation_of, fresh_model, stored_model
 from sim.folder import RunFolder, personal_name, write_atomically
 from sim.progress import Progress
 from sim.results import Calibration, EdgeResult
@@ -51,7 +53,13 @@ def export(scenario: Scenario, folder: RunFolder, progress: Progress) -> None:
 
 def export_bytes(scenario: Scenario, model: nn.Module, calibration: Batch) -> bytes:
     """One model as the scenario ships it."""
-    return export_int8(model, calibration, scenario.edge.output)
+    return export_int8(model, calibration, scenario.edge.output, _traced(scenario))
+
+
+@lru_cache(maxsize=1)
+def _traced(scenario: Scenario) -> ExportedProgram:
+    """All models of a run have one architecture, so one trace serves them all."""
+    return trace(fresh_model(scenario), federation_of(scenario).population.x)
 
 
 def calibration_records(scenario: Scenario, owners: tuple[ClientData, ...]) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,11 @@ def federation_of(scenario: Scenario) -> Federation:
 
 def fresh_model(scenario: Scenario) -> nn.Module:
     """The model every party starts from: the architecture and the first weights are public."""
+    return copy.deepcopy(_first_model(scenario))
+
+
+@lru_cache(maxsize=1)
+def _first_model(scenario: Scenario) -> nn.Module:
     federation = federation_of(scenario)
     draw = torch_generator(generator(scenario.seed, "initial weights"))
     return build_model(scenario.model, federation.clients[0].x.shape[1:], len(federation.classes), draw)

@@ -11,38 +11,59 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import nn
+from torch.export import ExportedProgram
 
 from edge.artifact import Output
 from edge.export.graph import UnsupportedLayerError, channels_last, single_input
 from edge.export.layout import memory_shape
 from edge.quiet import quiet_stderr
 
-__all__ = ["Output", "UnsupportedLayerError", "export_float32", "export_int8"]
+__all__ = ["Output", "UnsupportedLayerError", "export_float32", "export_int8", "trace"]
 
 
-def export_int8(model: nn.Module, calibration: Float[np.ndarray, "records ..."], output: Output = "logits") -> bytes:
+def trace(model: nn.Module, example: Float[np.ndarray, "records ..."]) -> ExportedProgram:
+    """The model's operations for one record of `example`'s shape, whatever its weights.
+
+    Most of an export's time goes here; models of one architecture can share it.
+    """
+    quiet = copy.deepcopy(model).cpu().eval()
+    record = torch.from_numpy(np.array(example[:1], dtype=np.float32))
+    with torch.no_grad(), quiet_stderr():
+        program: ExportedProgram = torch.export.export(quiet, (record,)).run_decompositions({})
+    return program
+
+
+def export_int8(
+    model: nn.Module,
+    calibration: Float[np.ndarray, "records ..."],
+    output: Output = "logits",
+    traced: ExportedProgram | None = None,
+) -> bytes:
     """The model as a TFLite file in which everything is int8: input, output, weights (a scale per channel).
 
     `calibration` are records in torch's layout, each (C, H, W), (C, W) or (F,): their smallest and largest
     activations set the quantisation ranges, so these records are part of what is released. The file takes one
     record at a time, channels last. With `output="probabilities"` it ends in a softmax with scale 1/256 and zero
-    point -128; the model itself returns logits of shape (records, classes) either way.
+    point -128; the model itself returns logits of shape (records, classes) either way. `traced` is the `trace` of a
+    model of the same architecture, made here if it is not given.
 
     The same model and records give the same bytes. Raises `UnsupportedLayerError` for a layer that has no faithful
     int8 counterpart, `ValueError` for calibration records that are no use.
     """
     _check(calibration)
     samples = np.asarray(calibration, dtype=np.float32)
+    program = trace(model, samples) if traced is None else traced
     with quiet_stderr():
-        converter, shape = _converter(model, samples[:1], output)
+        converter, shape = _converter(model, program, output)
         _ask_for_int8(converter, [row.reshape(shape) for row in _channels_last(samples)])
         return bytes(converter.convert())
 
 
 def export_float32(model: nn.Module, example: Float[np.ndarray, "records ..."], output: Output = "logits") -> bytes:
     """The same graph in float32, for records of the shape of `example`'s: what the int8 file is an image of."""
+    program = trace(model, example)
     with quiet_stderr():
-        converter, _ = _converter(model, np.asarray(example, dtype=np.float32)[:1], output)
+        converter, _ = _converter(model, program, output)
         return bytes(converter.convert())
 
 
@@ -69,17 +90,15 @@ def _ask_for_int8(converter: Any, samples: Sequence[Float[np.ndarray, "1 ..."]])
     converter.inference_input_type = converter.inference_output_type = tf.int8
 
 
-def _converter(model: nn.Module, example: Float[np.ndarray, "1 ..."], output: Output) -> tuple[Any, tuple[int, ...]]:
+def _converter(model: nn.Module, program: ExportedProgram, output: Output) -> tuple[Any, tuple[int, ...]]:
     """TensorFlow's converter around the lowered model, and the shape of its input."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: it is read once
     import tensorflow as tf
 
     from edge.export.ops import OPS
 
-    quiet = copy.deepcopy(model).cpu().eval()
-    with torch.no_grad():
-        program = torch.export.export(quiet, (torch.from_numpy(example.copy()),)).run_decompositions({})
-    logits = channels_last(program, OPS)
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    logits = channels_last(program, weights, OPS)
     shape = memory_shape(single_input(program)[1])
 
     def forward(record: Any) -> Any:  # noqa: ANN401 - symbolic TensorFlow tensors

@@ -60,6 +60,7 @@ class Call:
 
 
 Op = Callable[[Call], Value]
+Weights = Mapping[str, torch.Tensor]
 
 
 def operation(node: Node) -> str:
@@ -78,15 +79,15 @@ def place(node: Node) -> str:
     return f"'{path}' ({name})" if path else f"the forward method of {name}"
 
 
-def channels_last(program: ExportedProgram, ops: Mapping[Any, Op]) -> Callable[[Tensor], Tensor]:
-    """A function that computes `program` on channels-last tensors.
+def channels_last(program: ExportedProgram, weights: Weights, ops: Mapping[Any, Op]) -> Callable[[Tensor], Tensor]:
+    """A function that computes `program` with `weights` on channels-last tensors.
 
     Raises `UnsupportedLayerError` (when called) for an operation that is not in `ops`, or that its function refuses.
     """
     source, shape = single_input(program)
 
     def forward(tensor: Tensor) -> Tensor:
-        known: dict[Node, Any] = {**_constants(program), source: Value.of(tensor, shape)}
+        known: dict[Node, Any] = {**_constants(program, weights), source: Value.of(tensor, shape)}
         for node in program.graph.nodes:
             if node.op == "call_function":
                 known[node] = _lower(node, known, ops)
@@ -104,9 +105,9 @@ def single_input(program: ExportedProgram) -> tuple[Node, Shape]:
     return node, tuple(int(side) for side in node.meta["val"].shape)
 
 
-def _constants(program: ExportedProgram) -> dict[Node, torch.Tensor]:
+def _constants(program: ExportedProgram, weights: Weights) -> dict[Node, torch.Tensor]:
     """Parameters, buffers and literal tensors, by the placeholder that stands for them."""
-    tensors = {**program.state_dict, **program.constants}
+    tensors = {**program.state_dict, **weights, **program.constants}
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     inputs = (spec for spec in program.graph_signature.input_specs if spec.kind != InputKind.USER_INPUT)
     return {nodes[spec.arg.name]: tensors[spec.target] for spec in inputs if spec.target in tensors}
