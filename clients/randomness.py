@@ -11,7 +11,8 @@ import torch
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
     """A NumPy generator that depends on `seed` and `purpose` only, e.g. `generator(7, "train", round, client)`.
 
-    Two different purposes give independent streams: the purpose is hashed into the seed sequence's spawn key.
+    Different purposes give independent streams: the parts, joined by `/` as text, are hashed into the seed sequence's
+    spawn key. So `"a/b"` is the same purpose as `"a", "b"`.
     """
     digest = hashlib.sha256("/".join(map(str, purpose)).encode()).digest()
     key = tuple(int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4))
