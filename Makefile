@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TYPED := -p sim -p clients -p server -p edge -p attacks
 
-.PHONY: quickstart test test-slow check install lock clean
+.PHONY: quickstart test test-slow check install lock readme clean
 
 quickstart: $(READY)
 	$(BIN)/seepage run scenarios/quickstart.toml
@@ -36,6 +36,10 @@ lock:
 	$(BIN)/pip-compile --quiet --extra dev --strip-extras --allow-unsafe --resolver backtracking \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu$$//' requirements.lock  # the same version: a build tag of one machine is not part of the lock
+
+# Put the quickstart's real table and a picture of its report into the README.
+readme: quickstart
+	$(BIN)/python docs/refresh.py $$(ls -td runs/quickstart-* | head -1)
 
 clean:
 	rm -rf $(VENV)

@@ -24,9 +24,10 @@ def loss(answers: Answers, labels: Labels, output: Output = "logits", resolution
     smallest step an answer can take. Raises ValueError where the answers do not fit the labels.
     """
     _check(answers, labels)
-    true, _ = _true_and_others(answers, labels)
     if output == "logits":
-        return np.asarray(logsumexp(answers.astype(np.float64), axis=1) - true)
+        # log(1 + exp(-phi)) keeps the order of very sure answers; logsumexp(z) - z_y rounds them all to zero.
+        return np.asarray(np.logaddexp(0.0, -scaled_confidence(answers, labels)))
+    true, _ = _true_and_others(answers, labels)
     return np.asarray(-np.log(np.maximum(true, _floor(answers, resolution))))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
@@ -64,12 +65,29 @@ def _scenarios() -> Rows:
     ]
 
 
+def _settings() -> Rows:
+    from sim.scenario import Scenario
+
+    return list(_fields(Scenario, ""))
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[dict[str, str]]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _fields(kind, f"{prefix}{name}.")
+        else:
+            default = "required" if field.is_required() else str(field.get_default(call_default_factory=True))
+            yield {"name": f"{prefix}{name}", "default": default, "what": field.description or ""}
+
+
 CATALOGUE: dict[str, Callable[[], Rows]] = {
     "datasets": _datasets,
     "models": _models,
     "attacks": _attacks,
     "devices": _devices,
     "scenarios": _scenarios,
+    "settings": _settings,
 }
 
 

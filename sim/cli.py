@@ -48,6 +48,7 @@ class Kind(StrEnum):
     ATTACKS = "attacks"
     DEVICES = "devices"
     SCENARIOS = "scenarios"
+    SETTINGS = "settings"
 
 
 Json = Annotated[
@@ -115,7 +116,7 @@ def list_command(
     kind: Annotated[Kind | None, typer.Argument(help="What to list; everything if left out.")] = None,
     json: Json = False,
 ) -> None:
-    """List the data sets, models, attacks, devices and scenarios there are."""
+    """List the data sets, models, attacks, devices and scenarios there are, and all settings of a scenario."""
     from sim.catalogue import CATALOGUE, render
 
     render({name: CATALOGUE[name]() for name in ([kind.value] if kind else CATALOGUE)}, Console(), json=json)

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from rich.console import Console
 from rich.table import Table
 
+from edge.quiet import quiet_stderr
 from sim.errors import InputError
 
 INSTALL = "install the locked dependencies again: make install"
@@ -56,7 +57,8 @@ def _engines() -> Iterator[Finding]:
 def _tried(kind: str, name: str, module: str, mend: str, *, needed: bool, package: str | None = None) -> Finding:
     """Import the module for real: a package that is listed but does not load does not work."""
     try:
-        importlib.import_module(module)
+        with quiet_stderr():
+            importlib.import_module(module)
         return Finding(kind, name, True, version(package or name), "", needed)
     except (ImportError, OSError, PackageNotFoundError) as error:
         return Finding(kind, name, False, str(error), mend, needed)

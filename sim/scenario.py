@@ -35,7 +35,7 @@ class Scenario(BaseModel):
     model: ModelConfig
     federation: FederationConfig = FederationConfig()
     training: TrainingConfig = TrainingConfig()
-    personalization: TrainingConfig = TrainingConfig(epochs=20)
+    personalization: TrainingConfig = TrainingConfig()
     edge: EdgeConfig = EdgeConfig()
     attacks: AttackConfig = AttackConfig()
 

@@ -46,3 +46,10 @@ def test_float32_probabilities_of_zero_stay_finite():
 def test_answers_that_do_not_fit_the_labels_are_refused(answers, labels, message):
     with pytest.raises(ValueError, match=message):
         signals.loss(answers, labels)
+
+
+def test_losses_of_very_sure_answers_keep_their_order():
+    """At a margin of 40 the textbook form gives 0 in float64, and thousands of members tie with non-members."""
+    z = np.array([[40.0, 0.0], [50.0, 0.0], [300.0, 0.0]])
+    losses = signals.loss(z, np.zeros(3, dtype=np.int64))
+    np.testing.assert_allclose(losses, np.exp([-40.0, -50.0, -300.0]), rtol=1e-12)
