@@ -6,6 +6,7 @@ import os
 
 import pytest
 import torch
+from flwr.supercore.task_identity import TaskIdentity
 
 torch.set_num_threads(1)  # small matrices go slower on several threads, and much slower on a busy machine
 
@@ -20,6 +21,12 @@ def tools_required():
 def lacking(tools_required):
     """Call it where a tool is missing, with one line that says how to get it: the test is skipped, or fails."""
     return _failing if tools_required else pytest.skip
+
+
+@pytest.fixture(scope="session")
+def task_identity():
+    """Flower's messages carry the identity of a task, which its own launchers set; needed to make one in a test."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
 
 
 def _failing(what):

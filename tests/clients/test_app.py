@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import ClientRecipe, LocalData, client_app
 from clients.models import ModelConfig, build_model
 from clients.training import TrainingConfig, logits
 from clients.weights import flatten, to_arrays, to_vector
 
+pytestmark = pytest.mark.usefixtures("task_identity")
 TRAIN, PERSONALIZE = "train", "train.personalize"
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 6)).astype(np.float32), RNG.integers(3, size=40)
@@ -31,7 +31,6 @@ def poisoned(client):
 
 def ask(kind, load=honest, client=3, server_round=1, seed=5):
     """One message to a fresh app: the reply, and the personal models it kept."""
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     kept = {}
 
     def keep(number, model):
