@@ -7,11 +7,14 @@ What the intervals cover: which people, and which of their records, happened to 
 share a model and a device, so people are resampled first, then records within each. What they do not cover: another
 run of the training or of the attack: for that, run other seeds. With a handful of people no resampling of people tells
 how others would fare. Clopper-Pearson intervals take records as independent.
+
+Two sets of scores of the same records are compared by `auc_difference`, which draws the same people and records for
+both: that the two intervals overlap says little, since an easy person or record makes both figures larger.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +31,7 @@ Scores = Float[np.ndarray, " records"]
 Membership = Bool[np.ndarray, " records"]
 Labels = Int[np.ndarray, " records"] | np.ndarray
 Population = Float[np.ndarray, " population"]
+Drawn = Int[np.ndarray, " drawn"]  # record numbers, as often as each was drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,14 @@ class Score:
     own_threshold: OwnThreshold | None  # None: the attacker's own records are too few to set one
     members: int
     nonmembers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much larger one area under the ROC curve is than another, both over the same records."""
+
+    difference: float
+    ci: Interval
 
 
 def score(
@@ -83,6 +95,34 @@ def auc(scores: Scores, member: Membership, weights: Scores | None = None) -> fl
     """Area under the ROC curve: P(member's score > non-member's) + P(equal) / 2 (Mann-Whitney), records weighted."""
     _check(scores, member)
     return _auc(*_tie_counts(_tie_groups(scores), member, weights))
+
+
+def auc_difference(
+    before: Scores,
+    after: Scores,
+    member: Membership,
+    person: Labels,
+    rng: np.random.Generator,
+    bootstrap: int = 1000,
+) -> Difference:
+    """The area under the ROC curve of `after` less that of `before`: paired, two scores for each record.
+
+    The 95 % interval holds percentiles over the bootstrap of `score`, with the same people and records drawn for both.
+    It covers the luck of which people and records were in the study, so it answers: would another draw of them show a
+    difference too? It does not cover another training. Scores that order all records alike give 0 [0, 0]: these
+    records show no difference, which is no proof that others would not. Where one of the areas is 0 or 1 no replicate
+    moves it, so there the interval runs between the far ends of both areas' own. Raises ValueError as `score` does.
+    """
+    _check(before, member, person)
+    _check(after, member)
+    groups = _tie_groups(before), _tie_groups(after)
+    if np.array_equal(*groups):
+        return Difference(0.0, (0.0, 0.0))
+    areas = [_auc(*_tie_counts(group, member)) for group in groups]
+    figures = np.full((bootstrap, 2), np.nan)
+    for row, drawn in zip(figures, _resamples(member, person, bootstrap, rng), strict=False):
+        row[:] = [_auc(*_drawn_counts(group, *drawn)) for group in groups]
+    return Difference(areas[1] - areas[0], _difference_interval(areas, figures, member))
 
 
 def roc(scores: Scores, member: Membership) -> tuple[Scores, Scores, Scores]:
@@ -174,32 +214,51 @@ def _replicates(
     count: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "replicates figures"]:
-    """AUC and true-positive rates of each bootstrap replicate; NaN where no member or no non-member was drawn."""
-    people, number = np.unique(person, return_inverse=True)
-    sides = [_Side(group[side], number[side], len(people)) for side in (member, ~member)]
+    """AUC and true-positive rates of each bootstrap replicate; rows of NaN for those that `_resamples` leaves out."""
     figures = np.full((count, 1 + len(targets)), np.nan)
-    for row in figures:
-        copies = np.bincount(rng.integers(len(people), size=len(people)), minlength=len(people))
-        members, others = (side.resample(copies, int(group.max()) + 1, rng) for side in sides)
-        if members.any() and others.any():
-            row[:] = [_auc(members, others), *(_tpr_at_fpr(members, others, t)[0] for t in targets)]
+    for row, drawn in zip(figures, _resamples(member, person, count, rng), strict=False):
+        counts = _drawn_counts(group, *drawn)
+        row[:] = [_auc(*counts), *(_tpr_at_fpr(*counts, target)[0] for target in targets)]
     return figures
+
+
+def _resamples(
+    member: Membership, person: Labels, count: int, rng: np.random.Generator
+) -> Iterator[tuple[Drawn, Drawn]]:
+    """The members and the non-members of `count` bootstrap replicates, but for those that lack either.
+
+    People are drawn first, then as many records of each as it has.
+    """
+    people, number = np.unique(person, return_inverse=True)
+    sides = [_Side(np.flatnonzero(side), number[side], len(people)) for side in (member, ~member)]
+    for _ in range(count):
+        copies = np.bincount(rng.integers(len(people), size=len(people)), minlength=len(people))
+        members, others = (side.resample(copies, rng) for side in sides)
+        if len(members) and len(others):
+            yield members, others
 
 
 class _Side:
     """The members, or the non-members, sorted by person so that a person's records can be drawn from a range."""
 
-    def __init__(self, group: Labels, person: Labels, people: int) -> None:
-        self.group = group[np.argsort(person, kind="stable")]
+    def __init__(self, record: Drawn, person: Labels, people: int) -> None:
+        self.record = record[np.argsort(person, kind="stable")]
         self.sizes = np.bincount(person, minlength=people)
         self.starts = np.cumsum(self.sizes) - self.sizes
 
-    def resample(self, copies: Labels, groups: int, rng: np.random.Generator) -> Scores:
-        """Draws per tie group, when person p came up `copies[p]` times and each time gave as many records as it has."""
+    def resample(self, copies: Labels, rng: np.random.Generator) -> Drawn:
+        """Records, when person p came up `copies[p]` times and each time gave as many as it has."""
         draws = copies * self.sizes
         start, size = np.repeat(self.starts, draws), np.repeat(self.sizes, draws)
-        picked = start + (rng.random(len(size)) * size).astype(np.int64)
-        return np.bincount(self.group[picked], minlength=groups).astype(np.float64)
+        drawn: Drawn = self.record[start + (rng.random(len(size)) * size).astype(np.int64)]
+        return drawn
+
+
+def _drawn_counts(group: Labels, members: Drawn, others: Drawn) -> tuple[Scores, Scores]:
+    """As `_tie_counts`, of drawn records."""
+    size = int(group.max()) + 1
+    first, second = (np.bincount(group[drawn], minlength=size).astype(np.float64) for drawn in (members, others))
+    return first, second
 
 
 def _percentiles(values: Scores) -> Interval:
@@ -214,6 +273,16 @@ def _auc_interval(value: float, replicates: Scores, member: Membership) -> Inter
         pairs = int(min(member.sum(), (~member).sum()))
         return clopper_pearson(round(value * pairs), pairs)
     return min(low, value), max(high, value)
+
+
+def _difference_interval(
+    areas: list[float], replicates: Float[np.ndarray, "replicates 2"], member: Membership
+) -> Interval:
+    if any(area in (0.0, 1.0) for area in areas):
+        before, after = (_auc_interval(area, replicates[:, i], member) for i, area in enumerate(areas))
+        return after[0] - before[1], after[1] - before[0]
+    low, high = _percentiles(replicates[:, 1] - replicates[:, 0])
+    return min(low, areas[1] - areas[0]), max(high, areas[1] - areas[0])
 
 
 def _with_interval(tpr: float, realised: float, replicates: Scores, members: int) -> TprAtFpr:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sim.score import auc, clopper_pearson, own_cut, roc, tpr_at_fpr
+from sim.score import auc, auc_difference, clopper_pearson, own_cut, roc, tpr_at_fpr
 
 
 def test_label_only_scores_count_ties_half():
@@ -21,6 +21,19 @@ def test_lower_loss_for_members_is_above_one_half():
     losses, member = np.array([0.1, 0.2, 0.9, 0.3]), np.array([True, True, False, False])
     assert auc(-losses, member) == 1.0
     assert auc(losses, member) == 0.0
+
+
+def test_a_difference_of_areas():
+    # members 3 1, non-members 2 0: 3 of 4 pairs are won, .75. Afterwards members 3 2, non-members 2 0:
+    # 3 won and 1 tied, 3.5 / 4 = .875.
+    before, after = np.array([3.0, 1, 2, 0]), np.array([3.0, 2, 2, 0])
+    member, person = np.array([1, 1, 0, 0], dtype=bool), np.zeros(4, int)
+    found = auc_difference(before, after, member, person, np.random.default_rng(1))
+    assert found.difference == 0.125
+    # A replicate draws members 3 3, 3 1, 1 3 or 1 1 and non-members likewise. Only pairs of the lesser member and the
+    # greater non-member change, each from lost to tied: 0, 1, 2 or 4 such pairs of 4, so 0, .125, .25 or .5.
+    # All four pairs are such in 1 of 16 replicates, none in 7 of 16.
+    assert found.ci == (0.0, 0.5)
 
 
 def test_a_tie_group_is_taken_whole_or_not_at_all():

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from sim.score import accuracy_interval, auc, clopper_pearson, measurable, roc, score, tpr_at_fpr
+from sim.score import accuracy_interval, auc, auc_difference, clopper_pearson, measurable, roc, score, tpr_at_fpr
 
 
 @st.composite
@@ -138,6 +138,85 @@ def test_people_without_members_or_without_nonmembers_are_no_obstacle(rng):
         rng.normal(size=90), member, np.repeat(["ann", "bob", "cy"], 30), np.zeros(90, int), rng, bootstrap=50
     )
     assert 0 <= result.auc_ci[0] < result.auc < result.auc_ci[1] <= 1
+
+
+def paired(rng, people=12, each=40):
+    """Two score vectors of the same records, alike but for what they give away, and the true difference in area."""
+    person = np.arange(people * each) // each
+    member = np.arange(people * each) % 2 == 0
+    before = rng.normal(size=len(person)) + 0.2 * member
+    after = 0.9 * (before - 0.2 * member) + np.sqrt(1 - 0.9**2) * rng.normal(size=len(person))
+    after += member * rng.normal(0.5, 0.3, size=people)[person]
+    truth = norm.cdf(0.5 / np.sqrt(2 + 0.3**2)) - norm.cdf(0.2 / np.sqrt(2))
+    return before, after, member, person, truth
+
+
+@settings(deadline=None, max_examples=50)
+@given(guesses(), st.integers(0, 1000))
+def test_a_difference_turns_over_with_the_order_of_its_scores(guess, seed):
+    before, member = guess
+    shuffled, person = np.random.default_rng(seed).permutation(before), np.arange(len(member)) % 3
+    ahead = auc_difference(before, shuffled, member, person, np.random.default_rng(seed), bootstrap=20)
+    back = auc_difference(shuffled, before, member, person, np.random.default_rng(seed), bootstrap=20)
+    assert ahead.difference == pytest.approx(auc(shuffled, member) - auc(before, member))
+    assert ahead.difference == pytest.approx(-back.difference)
+    assert ahead.ci == pytest.approx((-back.ci[1], -back.ci[0]))
+    assert ahead.ci[0] <= ahead.difference <= ahead.ci[1]
+
+
+def test_scores_that_order_records_alike_do_not_differ(rng):
+    scores, member, person = drawn(rng)
+    for same in (scores, np.exp(scores) * 3 - 7):
+        found = auc_difference(scores, same, member, person, rng, bootstrap=20)
+        assert (found.difference, found.ci) == (0.0, (0.0, 0.0))
+
+
+def test_a_difference_agrees_with_a_plain_loop(rng):
+    before, after, member, person, _ = paired(rng)
+    rows = {p: [np.flatnonzero((person == p) & side) for side in (member, ~member)] for p in range(12)}
+    loop = []
+    for _ in range(300):
+        people = rng.choice(12, size=12)
+        picked = np.concatenate([rng.choice(part, size=len(part)) for p in people for part in rows[p]])
+        first, second = (roc_auc_score(member[picked], scores[picked]) for scores in (before, after))
+        loop.append(second - first)
+    found = auc_difference(before, after, member, person, rng, bootstrap=2000)
+    assert found.difference == pytest.approx(roc_auc_score(member, after) - roc_auc_score(member, before))
+    assert found.ci == pytest.approx(tuple(np.percentile(loop, [2.5, 97.5])), abs=0.015)
+
+
+def test_both_areas_are_of_the_same_drawn_records(rng):
+    """Were records drawn apart for the two, the interval would be about as wide as those of the areas together."""
+    before, after, member, person, _ = paired(rng)
+    found = auc_difference(before, before + 0.01 * after, member, person, rng, bootstrap=200)
+    alone = score(before, member, person, person, rng, bootstrap=200)
+    assert np.diff(found.ci) < 0.1 * np.diff(alone.auc_ci)
+
+
+def test_the_interval_of_a_difference_covers_the_truth():
+    """120 studies of 12 people who differ: 95 % intervals miss the true difference in few (12 % allowed)."""
+    rng = np.random.default_rng(8)
+    covered = 0
+    for _ in range(120):
+        *study, truth = paired(rng)
+        low, high = auc_difference(*study, rng, bootstrap=200).ci
+        covered += low <= truth <= high
+    assert covered >= 0.88 * 120
+
+
+def test_perfect_separation_does_not_make_a_difference_certain(rng):
+    """Two perfect attacks: every replicate says 1 - 1 = 0, so the interval is made of the areas' exact ones."""
+    member = np.arange(40) % 2 == 0
+    before, after = (member + 0.1 * rng.random(40) for _ in range(2))
+    found = auc_difference(before, after, member, np.zeros(40, int), rng, bootstrap=20)
+    low = clopper_pearson(20, 20)[0]
+    assert (found.difference, found.ci) == (0.0, (low - 1, 1 - low))
+
+
+def test_scores_of_other_records_are_not_compared(rng):
+    scores, member, person = drawn(rng)
+    with pytest.raises(ValueError, match="one each"):
+        auc_difference(scores, scores[1:], member, person, rng)
 
 
 def test_own_threshold_reaches_its_rate_on_exchangeable_records(rng):
