@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sim.report import words
-from sim.results import AttackResult, Interval, OwnThreshold, Results, Utility
+from sim.results import Comparison, Interval, OwnThreshold, Results, Utility
 
 LUCK_TAIL = 0.025  # share of 95 % intervals that lie wholly above the truth by luck alone
 
@@ -78,20 +78,27 @@ def _change(before: float, after: float, before_ci: Interval, after_ci: Interval
 
 
 def _cost(results: Results) -> Iterator[str]:
-    shared = words.strongest(words.on_model(results, "global", "float32"))
-    own = words.strongest(words.on_model(results, "personal", "float32"))
-    if shared is None or own is None:
+    row = words.personalising(results)
+    if row is None:
         return
-    figures = (
-        f"the strongest attack on the global model ({shared.attack}) has AUC {words.auc(shared)},"
-        f" on the personal models ({own.attack}) {words.auc(own)}, where 0.5 is a coin toss."
+    says = {
+        "leaks more": "Personalising costs privacy",
+        "leaks less": "Personalising costs no privacy that we can see",
+        "not settled": "Whether personalising costs privacy is not settled",
+    }[words.reading(row)]
+    tried = len(words.compared(results, "personalising"))
+    chosen = f"Of {tried} attacks compared it has the largest AUC" if tried > 1 else "It has AUC"
+    yield (
+        f"{says}: with the {row.attack} attack AUC {'rises' if words.rises(row) else 'changes'} by"
+        f" {words.difference(row)} from global to personal models, on the same records. {chosen} on personal models,"
+        f" {_auc_after(results, row)}, where 0.5 is a coin toss."
     )
-    if own.auc_ci[0] > shared.auc_ci[1]:
-        yield f"It costs privacy: {figures}"
-    elif own.auc_ci[1] < shared.auc_ci[0]:
-        yield f"The personal models leak less than the global one: {figures}"
-    else:
-        yield f"Whether it costs privacy is not settled, as the intervals overlap: {figures}"
+
+
+def _auc_after(results: Results, row: Comparison) -> str:
+    """The AUC that the attack of a comparison has after the change."""
+    after = (a for a in results.attacks if a.vantage != "server" and a.attack == row.attack)
+    return next(words.auc(a) for a in after if words.target_of(a) == row.after)
 
 
 def _singled_out(results: Results) -> Iterator[str]:
@@ -102,7 +109,7 @@ def _singled_out(results: Results) -> Iterator[str]:
     best, cell = max(measured, key=lambda pair: pair[1].tpr)
     most = (
         f"the most is {words.percent(cell.tpr)} of members {words.percent_interval(cell.ci)},"
-        f" by {_named(best)}, and guessing catches 1 %"
+        f" by {words.named(best)}, and guessing catches 1 %"
     )
     above = [row for row, _ in measured if words.singles_out(row)]
     if not above:
@@ -115,12 +122,6 @@ def _singled_out(results: Results) -> Iterator[str]:
     )
 
 
-def _named(row: AttackResult) -> str:
-    if row.vantage == "server":
-        return f"{row.attack} on {words.model_of(row)}"
-    return f"{row.attack} on the {words.model_of(row)} model{'s' if row.target == 'personal' else ''}"
-
-
 def _own_threshold(results: Results) -> Iterator[str]:
     rows = [(row, row.own_threshold) for row in results.attacks if row.own_threshold is not None]
     if not rows:
@@ -128,8 +129,8 @@ def _own_threshold(results: Results) -> Iterator[str]:
     row, own = max(rows, key=lambda pair: pair[0].auc)
     yield (
         "A real attacker cannot read its threshold off the answers; it must set it on people of its own."
-        f" Doing so, the strongest ({_named(row)}) aims at {words.false_alarms(own.target_fpr)} false alarms and gets"
-        f" {words.percent(own.realised_fpr)} {words.percent_interval(own.realised_fpr_ci)}{_off_target(own)},"
+        f" Doing so, the strongest ({words.named(row)}) aims at {words.false_alarms(own.target_fpr)} false alarms and"
+        f" gets {words.percent(own.realised_fpr)} {words.percent_interval(own.realised_fpr_ci)}{_off_target(own)},"
         f" while it catches {words.percent(own.tpr)} {words.percent_interval(own.tpr_ci)} of members."
     )
 
@@ -155,26 +156,27 @@ def _server(results: Results) -> Iterator[str]:
 
 
 def _int8(results: Results) -> Iterator[str]:
-    pairs = words.precision_pairs(results)
-    if not pairs:
+    row = words.rounding(results)
+    if row is None:
         return
-    float32, int8 = max(pairs, key=lambda pair: abs(pair[0].auc - pair[1].auc))
-    figures = f"AUC {words.auc(float32)} in float, {words.auc(int8)} in int8"
-    most = f"the largest difference is for {float32.attack} on the {float32.target} model, {figures}"
-    apart = [pair for pair in pairs if _apart(pair[0].auc_ci, pair[1].auc_ci)]
-    if apart:
-        yield f"Rounding to int8 changes what leaks for {len(apart)} of {len(pairs)} attacks; {most}."
-    else:
-        yield (
-            f"Rounding to int8 is no protection that we can see: in all {len(pairs)} attacks the float and int8"
-            f" intervals overlap ({most})."
-        )
+    rows = words.compared(results, "rounding to int8")
+    says = "protects to some extent" if words.falls(row) else "is no protection that we can see"
+    which = f"the largest of {len(rows)} differences" if len(rows) > 1 else "the difference"
+    left = f" AUC {_auc_after(results, row)} is left." if words.falls(row) else ""
+    yield (
+        f"Rounding to int8 {says}: {which} in AUC is {words.difference(row)}, for {row.attack} from {row.before}"
+        f" to {row.after}, on the same records.{left}{_hedge(row, rows)}"
+    )
     personal, device = results.utility.personal, results.utility.device
     yield f"On the device accuracy is {_accuracy(device)}, against {_accuracy(personal)} before rounding."
 
 
-def _apart(first: Interval, second: Interval) -> bool:
-    return first[1] < second[0] or second[1] < first[0]
+def _hedge(largest: Comparison, rows: list[Comparison]) -> str:
+    """How many of several intervals lie below 0, where the largest difference alone would mislead."""
+    below = sum(map(words.falls, rows))
+    if words.falls(largest):
+        return " One of several can lie below 0 by luck." if below == 1 < len(rows) else ""
+    return f" Of the {len(rows)} intervals {below} {'lies' if below == 1 else 'lie'} below 0." if below else ""
 
 
 def _exposed(results: Results) -> Iterator[str]:
@@ -182,10 +184,10 @@ def _exposed(results: Results) -> Iterator[str]:
         return
     most = max(results.people, key=lambda person: person.exposure)
     above = sum(person.exposure_ci[0] > words.CHANCE for person in results.people)
-    count = len(results.people)
+    count, many = len(results.people), words.units(results.data)[1]
     yield (
         f"Most exposed is {most.person}, with AUC {most.exposure:.2f} {words.interval(most.exposure_ci)}. The largest"
-        f" of {count} is partly luck, so do not read much into who it is. The intervals of {above} of {count} people"
+        f" of {count} is partly luck, so do not read much into who it is. The intervals of {above} of {count} {many}"
         f" lie above 0.5; luck alone would give about {_by_luck(count)}."
     )
 

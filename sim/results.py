@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Interval = tuple[float, float]
 Precision = Literal["float32", "int8"]
 Output = Literal["logits", "probabilities"]
+Vantage = Literal["server", "global-user", "query"]
+Question = Literal["personalising", "rounding to int8"]
 
 
 class _Part(BaseModel):
@@ -37,7 +39,7 @@ class AttackResult(_Part):
     """One attack from one vantage on one model, over all candidate records of all clients."""
 
     attack: str
-    vantage: Literal["server", "global-user", "query"]
+    vantage: Vantage
     target: Literal["global", "personal"]
     precision: Precision
     output: Output | None = Field(description="what the model answers; null for a server that sees the training itself")
@@ -50,6 +52,26 @@ class AttackResult(_Part):
     queries_per_record: float
     references: int
     cpu_seconds: float
+
+
+class AttackRow(_Part):
+    """Which row of `attacks` is meant."""
+
+    attack: str
+    vantage: Vantage
+    target: Literal["global", "personal"]
+    precision: Precision
+
+
+class Comparison(_Part):
+    """What a change of model does to one attack, paired: both models are asked about the same people's records."""
+
+    attack: str
+    question: Question
+    before: str = Field(description='the model before the change, such as "global float32"')
+    after: str
+    auc_difference: float = Field(description="AUC after less AUC before: above 0, the change makes more leak")
+    ci: Interval = Field(description="covers which people and records were in the study, not another training")
 
 
 class Control(_Part):
@@ -158,7 +180,8 @@ class DataCard(_Part):
     records: int
     classes: list[str]
     clients: int
-    people: int
+    people: int = Field(description="as many as clients where these are simulated")
+    natural: bool = Field(description="whether the clients are the data's own devices; if not, they are simulated")
 
 
 class PopulationCard(_Part):
@@ -195,9 +218,10 @@ class Results(_Part):
     utility: Utilities
     budgets: list[Budget]
     attacks: list[AttackResult]
+    comparisons: list[Comparison]
     audits: list[dict[str, str]] = []
     controls: Controls
-    exposure_attack: str = Field(description="which row of `attacks` the clients' exposure comes from")
+    exposure_attack: AttackRow = Field(description="the attack that the clients' exposure comes from")
     clients: list[ClientResult]
     people: list[PersonResult]
     calibration: Calibration

@@ -18,8 +18,9 @@ from sim.findings import findings
 from sim.folder import RunFolder, read_stages
 from sim.judge import Judged, Truth
 from sim.observe import Target
+from sim.paired import comparisons
 from sim.results import (
-    AttackResult,
+    AttackRow,
     Budget,
     ClientResult,
     Controls,
@@ -62,11 +63,11 @@ def summarise(
     )
     results = Results(
         scenario=scenario.name,
-        title=scenario.title,
+        title=scenario.title or scenario.name,
         seed=scenario.seed,
         versions=_versions(),
         timing=read_stages(folder),
-        data=_data_card(federation),
+        data=_data_card(scenario, federation),
         population=_population_card(scenario, federation),
         model=_model_card(scenario),
         rounds=transcript.summaries(folder.transcript),
@@ -77,8 +78,9 @@ def summarise(
         ),
         budgets=[unprotected, unprotected.model_copy(update={"unit": "client"})],
         attacks=[each.result for each in judged],
+        comparisons=comparisons(scenario, judged, truth),
         controls=controls,
-        exposure_attack=describe(strongest.result),
+        exposure_attack=_row(strongest),
         clients=_clients(scenario, federation, strongest, correct, truth),
         people=_people(scenario, strongest, truth),
         calibration=calibration_card(scenario),
@@ -88,9 +90,9 @@ def summarise(
     return results.model_copy(update={"findings": findings(results)})
 
 
-def describe(result: AttackResult) -> str:
-    """One attack row in a few words, e.g. `rmia on personal float32`."""
-    return f"{result.attack} on {result.target} {result.precision}"
+def _row(judged: Judged) -> AttackRow:
+    result = judged.result
+    return AttackRow(attack=result.attack, vantage=result.vantage, target=result.target, precision=result.precision)
 
 
 def _correct(target: Target) -> Correct:
@@ -171,7 +173,7 @@ def _exposure(
     return found.auc, found.auc_ci
 
 
-def _data_card(federation: Federation) -> DataCard:
+def _data_card(scenario: Scenario, federation: Federation) -> DataCard:
     return DataCard(
         source=federation.source,
         title=federation.title,
@@ -180,7 +182,8 @@ def _data_card(federation: Federation) -> DataCard:
         records=sum(len(client.y) for client in federation.clients),
         classes=list(federation.classes),
         clients=len(federation.clients),
-        people=len({client.person for client in federation.clients}),
+        people=len(federation.people),
+        natural=scenario.data.partition == "natural",
     )
 
 

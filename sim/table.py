@@ -22,7 +22,7 @@ _WORDS = 2  # the first columns of the attacks hold words, the others figures
 def render(results: Results, console: Console, report: Path | None = None) -> None:
     """Print the results, then the findings, then where the report is, at most 100 columns wide."""
     width = min(MAX_WIDTH, console.width)
-    heading = f"{results.title}: {results.data.people} people, {results.data.clients} clients, seed {results.seed}"
+    heading = f"{results.title}: {words.crowd(results.data)}, seed {results.seed}"
     console.print(Text(_printable(heading, console), style="bold"), width=width)
     if results.data.synthetic:
         console.print(Text("SYNTHETIC DATA: these figures say nothing about any real person.", "bold"), width=width)

@@ -31,12 +31,20 @@ def gain_and_leak(results: Results) -> list[style.Figure]:
         _dots(
             "leak",
             "Leak: strongest attack's AUC",
-            "Further right leaks more; the dashed line is a coin toss.",
+            f"Further right leaks more; the dashed line is a coin toss.{_paired_cost(results)}",
             "AUC of the strongest attack",
             leak,
             words.CHANCE,
         ),
     ]
+
+
+def _paired_cost(results: Results) -> str:
+    """What two separate bars cannot say: the difference on the same records."""
+    row = words.personalising(results)
+    if row is None:
+        return ""
+    return f" From global to personal the AUC of {row.attack} changes by {words.difference(row)} on the same records."
 
 
 def _dots(
@@ -88,37 +96,38 @@ def learning_curve(results: Results) -> style.Figure:
 
 
 def exposure(results: Results) -> style.Figure:
-    """Everybody's own AUC, the most exposed first, with their devices as small dots."""
+    """Everybody's own AUC, the most exposed first; where people have devices, these as small dots."""
     people = sorted(results.people, key=lambda person: -person.exposure)
     drawn = people[:MOST_PEOPLE]
     place = {person.person: number for number, person in enumerate(drawn)}
     clients = [client for client in results.clients if client.person in place]
     figure = style.blank(130 + 24 * len(drawn), showlegend=True)
-    _clients(figure, clients, place)
-    _people(figure, drawn)
+    one, many = words.units(results.data)
+    if results.data.natural:
+        _clients(figure, clients, place)
+    _people(figure, drawn, one)
     style.chance_line(figure, words.CHANCE)
     ends = [*(end for p in drawn for end in p.exposure_ci), *(c.exposure for c in clients)]
     figure.update_xaxes(title={"text": "AUC (0.5 is a coin toss)"}, range=style.around(ends, 0.4, 0.7))
     ticks = {"tickvals": list(place.values()), "ticktext": [style.shown(name) for name in place]}
     figure.update_yaxes(range=[len(drawn) - 0.5, -0.5], **ticks)
-    return style.Figure(
-        "exposure", "Exposure, person by person", _exposure_caption(results), _exposure_alt(people), figure, wide=True
-    )
+    caption, alt = _exposure_caption(results), _exposure_alt(people, many)
+    return style.Figure("exposure", f"Exposure, {one} by {one}", caption, alt, figure, wide=True)
 
 
 def _exposure_caption(results: Results) -> str:
-    hidden = len(results.people) - MOST_PEOPLE
-    rest = f" The {hidden} least exposed people are left out." if hidden > 0 else ""
+    hidden, (one, many) = len(results.people) - MOST_PEOPLE, words.units(results.data)
+    rest = f" The {hidden} least exposed {many} are left out." if hidden > 0 else ""
     return (
-        f"Attack: {results.exposure_attack}. Bars are 95 % intervals: a person whose bar crosses the dashed line may"
-        f" not be exposed at all. The one at the top of so many is partly there by luck.{rest}"
+        f"Attack: {words.named(results.exposure_attack)}. Bars are 95 % intervals: a {one} whose bar crosses the"
+        f" dashed line may not be exposed at all. The one at the top of so many is partly there by luck.{rest}"
     )
 
 
-def _exposure_alt(people: list[PersonResult]) -> str:
+def _exposure_alt(people: list[PersonResult], many: str) -> str:
     top, bottom = people[0], people[-1]
     return (
-        f"AUC for each of {len(people)} people, from {top.exposure:.3f} {words.interval(top.exposure_ci)}"
+        f"AUC for each of {len(people)} {many}, from {top.exposure:.3f} {words.interval(top.exposure_ci)}"
         f" to {bottom.exposure:.3f} {words.interval(bottom.exposure_ci)}. The numbers are in the table of clients."
     )
 
@@ -135,7 +144,7 @@ def _clients(figure: go.Figure, clients: list[ClientResult], place: dict[str, in
     )
 
 
-def _people(figure: go.Figure, people: list[PersonResult]) -> None:
+def _people(figure: go.Figure, people: list[PersonResult], one: str) -> None:
     values = [person.exposure for person in people]
     figure.add_scatter(
         x=values,
@@ -143,7 +152,7 @@ def _people(figure: go.Figure, people: list[PersonResult]) -> None:
         text=[style.shown(person.person) for person in people],
         error_x=style.error_bars(values, [person.exposure_ci for person in people]),
         mode="markers",
-        name="person, with 95 % interval",
+        name=f"{one}, with 95 % interval",
         marker={"size": 11, "color": style.ORANGE},
         hovertemplate=_AUC_HOVER,
     )
@@ -155,10 +164,21 @@ def float_against_int8(results: Results, scores: pa.Table) -> list[style.Figure]
     if not pairs:
         return []
     strongest = max(pairs, key=lambda pair: pair[0].auc)
-    return [_paired_aucs(pairs), _paired_scores(*strongest, scores)]
+    return [_paired_aucs(pairs, _paired_rounding(results)), _paired_scores(*strongest, scores)]
 
 
-def _paired_aucs(pairs: list[tuple[AttackResult, AttackResult]]) -> style.Figure:
+def _paired_rounding(results: Results) -> str:
+    row, rows = words.rounding(results), words.compared(results, "rounding to int8")
+    if row is None:
+        return "Rounding to int8 protects from an attack only if it lowers the AUC."
+    which = f"the largest of {len(rows)} differences" if len(rows) > 1 else "the difference"
+    return (
+        f"Each bar is of one AUC alone. On the same records {which} is {words.difference(row)}, for {row.attack} on"
+        f" {row.after}. Only an interval below 0 would be a protection."
+    )
+
+
+def _paired_aucs(pairs: list[tuple[AttackResult, AttackResult]], caption: str) -> style.Figure:
     figure = style.blank(200 + 44 * len(pairs), showlegend=True)
     labels = [style.shown(f"{float32.attack}, {float32.target}") for float32, _ in pairs]
     looks = (("float32", style.ORANGE, "circle", -0.12), ("int8", style.GREEN, "diamond", 0.12))
@@ -179,7 +199,6 @@ def _paired_aucs(pairs: list[tuple[AttackResult, AttackResult]]) -> style.Figure
     figure.update_yaxes(range=[len(pairs) - 0.5, -0.5], tickvals=list(range(len(pairs))), ticktext=labels)
     style.chance_line(figure, words.CHANCE)
     parts = "; ".join(f"{a.attack} on {a.target} {words.auc(a)} in float, {words.auc(b)} in int8" for a, b in pairs)
-    caption = "Where the two bars of an attack overlap widely, rounding to int8 protects nobody from it."
     return style.Figure("precision", "AUC in float and in int8", caption, f"AUC by attack: {parts}.", figure)
 
 

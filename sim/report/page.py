@@ -35,7 +35,7 @@ def write_report(results: Results, scores: pa.Table, path: Path | str) -> Path:
 
 def page(results: Results, scores: pa.Table) -> str:
     """The report as text."""
-    drawn = _figures(results, scores)
+    drawn, one = _figures(results, scores), words.units(results.data)[0]
     plots = {figure.name: json.loads(figure.plot.to_json()) for group in drawn.values() for figure in group}
     return (
         _environment()
@@ -46,6 +46,7 @@ def page(results: Results, scores: pa.Table) -> str:
             verdict=words.verdict(results),
             figures=drawn,
             plots=plots,
+            by_one=f"{one.capitalize()} by {one}",
             accuracy=_accuracy(results),
             edge=_edge(results),
             known_attacks=[
@@ -110,7 +111,7 @@ def _environment() -> jinja2.Environment:
 def _keep_units(text: str) -> str:
     """Text in which no line breaks between a number and its per cent sign, or inside an interval."""
     joined = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
-    return re.sub(r"(\[[\d.]+,) (?=[\d.]+\])", "\\1\N{NO-BREAK SPACE}", joined)
+    return re.sub(r"(\[-?[\d.]+,) (?=-?[\d.]+\])", "\\1\N{NO-BREAK SPACE}", joined)
 
 
 def _replace(path: Path, text: str) -> None:

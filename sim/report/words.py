@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sim.results import AttackResult, Control, EdgeResult, Interval, OwnThreshold, Results, TprAtFpr
+from sim.results import (
+    AttackResult,
+    AttackRow,
+    Comparison,
+    Control,
+    DataCard,
+    EdgeResult,
+    Interval,
+    OwnThreshold,
+    Question,
+    Results,
+    TprAtFpr,
+)
 
 CHANCE = 0.5
 NOT_MEASURABLE = "not measurable"
 NONE_SET = "none set"
 FALSE_ALARMS_NEEDED = 10  # fewer than ten expected false alarms cannot hold a rate
+_MOST_PLACES = 3  # of a difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +67,38 @@ MODELS = (
 )
 
 
-def target_of(row: AttackResult) -> str:
+def target_of(row: AttackResult | AttackRow) -> str:
     """Which model is attacked and in what number format, such as "personal int8"."""
     return f"{row.target} {row.precision}"
 
 
-def model_of(row: AttackResult) -> str:
+def model_of(row: AttackResult | AttackRow) -> str:
     """As `target_of`, but the server attacks the training, of which no single model is the target."""
     return "the training" if row.vantage == "server" else target_of(row)
+
+
+def named(row: AttackResult | AttackRow) -> str:
+    """An attack and what it attacks, for sentences, such as "rmia on the personal int8 models"."""
+    if row.vantage == "server":
+        return f"{row.attack} on {model_of(row)}"
+    return f"{row.attack} on the {model_of(row)} model{'s' if row.target == 'personal' else ''}"
+
+
+def units(data: DataCard) -> tuple[str, str]:
+    """One of those whose records these are, and several. Nobody stands behind a simulated client."""
+    return ("person", "people") if data.natural else ("client", "clients")
+
+
+def crowd(data: DataCard) -> str:
+    """How many took part, such as "8 people, 16 clients" or "10 simulated clients"."""
+    return f"{data.people} people, {data.clients} clients" if data.natural else f"{data.clients} simulated clients"
+
+
+def population(results: Results) -> str:
+    """Whose records the attacker holds, such as "2 other people"."""
+    many = units(results.data)[1] if results.data.natural else "simulated clients"
+    which = "other" if results.population.who == "other-people" else "of the same"
+    return f"{results.population.people} {which} {many}"
 
 
 def rate(value: float) -> str:
@@ -87,6 +124,29 @@ def interval(ci: Interval) -> str:
 def auc(row: AttackResult | Control) -> str:
     """An AUC with its interval, to two places, for sentences."""
     return f"{row.auc:.2f} {interval(row.auc_ci)}"
+
+
+def difference(row: Comparison) -> str:
+    """A difference in AUC with its interval, to two places, or to three where two would show too little."""
+    figures = (row.auc_difference, *row.ci)
+    places = 2 if min(map(abs, figures)) >= 0.01 else _MOST_PLACES
+    value, low, high = (f"{figure:z.{places}f}" for figure in figures)
+    return f"{value} [{low}, {high}]"
+
+
+def rises(row: Comparison) -> bool:
+    """Whether the interval of a difference lies above 0, as far as it is shown."""
+    return round(row.ci[0], _MOST_PLACES) > 0
+
+
+def falls(row: Comparison) -> bool:
+    """Whether the interval of a difference lies below 0, as far as it is shown."""
+    return round(row.ci[1], _MOST_PLACES) < 0
+
+
+def reading(row: Comparison) -> str:
+    """What a difference says, in two words."""
+    return "leaks more" if rises(row) else "leaks less" if falls(row) else "not settled"
 
 
 def percent_interval(ci: Interval) -> str:
@@ -140,6 +200,25 @@ def precision_pairs(results: Results) -> list[tuple[AttackResult, AttackResult]]
     int8 = {(row.attack, row.vantage, row.target): row for row in results.attacks if row.precision == "int8"}
     rows = (row for row in results.attacks if row.precision == "float32")
     return [(row, int8[key]) for row in rows if (key := (row.attack, row.vantage, row.target)) in int8]
+
+
+def compared(results: Results, question: Question) -> list[Comparison]:
+    """The paired differences that answer this question, of attacks whose rows are there."""
+    attacks = {(row.attack, target_of(row)) for row in results.attacks}
+    rows = (row for row in results.comparisons if row.question == question)
+    return [row for row in rows if (row.attack, row.after) in attacks]
+
+
+def personalising(results: Results) -> Comparison | None:
+    """What personalising does to the attack that has the largest AUC on personal models."""
+    rows = {row.attack: row for row in compared(results, "personalising")}
+    top = strongest(row for row in on_model(results, "personal", "float32") if row.attack in rows)
+    return None if top is None else rows[top.attack]
+
+
+def rounding(results: Results) -> Comparison | None:
+    """The largest difference that rounding to int8 makes to any attack on any model, up or down."""
+    return max(compared(results, "rounding to int8"), key=lambda row: abs(row.auc_difference), default=None)
 
 
 def verdict(results: Results) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sim.findings import findings
-from sim.report.words import verdict
+from sim.report.words import crowd, named, population, verdict
 from tests.sim.report.conftest import make_run
 
 
@@ -51,10 +51,38 @@ def test_overlapping_accuracies_are_not_called_a_gain(results):
     assert "Personalising may not change, or raises only a little, accuracy" in text
 
 
-def test_the_cost_is_said_where_intervals_are_apart_and_open_where_not(results):
-    assert "It costs privacy: the strongest attack on the global model" in said(results)
-    wide = [changed(row, auc_ci=(0.4, 0.7)) for row in results.attacks]
-    assert "Whether it costs privacy is not settled" in said(changed(results, attacks=wide))
+def with_differences(results, question, *figures):
+    """The first comparisons that answer this question, with these differences and intervals, and no others."""
+    rows = [row for row in results.comparisons if row.question == question][: len(figures)]
+    rows = [changed(row, auc_difference=value, ci=ci) for row, (value, ci) in zip(rows, figures, strict=True)]
+    return changed(results, comparisons=rows)
+
+
+@pytest.mark.parametrize(
+    ("value", "ci", "sentence"),
+    [
+        (0.06, (0.03, 0.10), "Personalising costs privacy: with the loss attack AUC rises by 0.06 [0.03, 0.10] from"),
+        (0.02, (-0.03, 0.07), "costs privacy is not settled: with the loss attack AUC changes by 0.02 [-0.03, 0.07] "),
+        (-0.05, (-0.08, -0.02), "Personalising costs no privacy that we can see: with the loss attack AUC changes by"),
+        (
+            0.03,
+            (0.0002, 0.06),
+            "costs privacy is not settled: with the loss attack AUC changes by 0.030 [0.000, 0.060]",
+        ),
+    ],
+)
+def test_what_personalising_costs_follows_the_paired_difference(results, value, ci, sentence):
+    assert sentence in said(with_differences(results, "personalising", (value, ci)))
+
+
+def test_the_cost_is_that_of_the_attack_strongest_on_personal_models(results):
+    """Not that of the largest difference, which here is another attack's."""
+    text = said(with_differences(results, "personalising", (0.3, (0.2, 0.4)), (0.06, (0.03, 0.10))))
+    own = next(
+        row for row in results.attacks if (row.attack, row.target, row.precision) == ("rmia", "personal", "float32")
+    )
+    assert "with the rmia attack AUC rises by 0.06 [0.03, 0.10] from global to personal models, on the same" in text
+    assert f"Of 2 attacks compared it has the largest AUC on personal models, {own.auc:.2f} [" in text
 
 
 def test_nobody_is_singled_out_unless_an_interval_lies_above_the_rate(results):
@@ -101,9 +129,42 @@ def test_nothing_measured_is_not_called_nobody(results):
 
 
 def test_int8_that_changes_nothing_is_no_protection(results):
-    assert "Rounding to int8 is no protection that we can see: in all 4 attacks" in said(results)
-    rows = [changed(row, auc=0.4, auc_ci=(0.39, 0.41)) if row.precision == "int8" else row for row in results.attacks]
-    assert "Rounding to int8 changes what leaks for 4 of 4 attacks" in said(changed(results, attacks=rows))
+    text = said(with_differences(results, "rounding to int8", (0.001, (-0.001, 0.003)), (-0.002, (-0.005, 0.001))))
+    assert "Rounding to int8 is no protection that we can see: the largest of 2 differences in AUC is -0.002" in text
+    assert "-0.002 [-0.005, 0.001], for loss from personal float32 to personal int8, on the same records." in text
+
+
+def test_int8_that_helps_the_attacker_is_no_protection_either(results):
+    text = said(with_differences(results, "rounding to int8", (0.03, (0.02, 0.04)), (-0.02, (-0.03, -0.01))))
+    assert "no protection that we can see: the largest of 2 differences in AUC is 0.03 [0.02, 0.04]" in text
+    assert "Of the 2 intervals 1 lies below 0." in text
+
+
+def test_int8_is_a_protection_only_where_the_interval_lies_below_zero(results):
+    fall, flat = (-0.04, (-0.06, -0.02)), (0.001, (-0.002, 0.004))
+    text = said(with_differences(results, "rounding to int8", fall, fall))
+    assert "Rounding to int8 protects to some extent: the largest of 2 differences in AUC is -0.04" in text
+    assert "is left." in text
+    assert "by luck" not in text.split("is left.")[1].split("\n")[0]
+    assert "is left. One of several can lie below 0 by luck." in said(
+        with_differences(results, "rounding to int8", fall, flat)
+    )
+
+
+def test_simulated_clients_are_not_called_people(results):
+    simulated = changed(results, data=changed(results.data, natural=False))
+    assert "of 14 clients lie above 0.5" in said(simulated)
+    assert "of 14 people lie above 0.5" in said(results)
+    assert crowd(results.data) == "14 people, 28 clients"
+    assert crowd(simulated.data) == "28 simulated clients"
+    assert population(simulated) == "6 other simulated clients"
+    same = changed(results, population=changed(results.population, who="same-people"))
+    assert population(same) == "6 of the same people"
+
+
+def test_one_name_for_an_attack_on_the_training(results):
+    assert named(results.attacks[0]) == "cosine on the training"
+    assert named(results.exposure_attack) == "rmia on the personal int8 models"
 
 
 def test_the_most_exposed_person_comes_with_a_warning(results):

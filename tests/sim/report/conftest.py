@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from sim.findings import findings
 from sim.results import Results
-from sim.score import auc, roc
+from sim.score import auc, auc_difference, roc
 
 PEOPLE, DEVICES_EACH, PER_CLIENT = 14, 2, 90
 SCRIPT_NAME = "<script>alert('client')</script> & <b>son</b>"
@@ -31,6 +31,12 @@ ATTACKS = (
     ("lira", "query", "personal", "int8", "probabilities", 0.41),
     ("loss", "global-user", "global", "int8", "probabilities", 0.10),
 )
+
+MODELS = {
+    (vantage, precision): f"{target} {precision}"
+    for vantage, target in (("global-user", "global"), ("query", "personal"))
+    for precision in ("float32", "int8")
+}
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,35 @@ def attack_rows(who, columns):
     return rows
 
 
+def comparison_rows(who, columns):
+    found = {
+        (attack, vantage, precision): scores
+        for (attack, vantage, _, precision, *_), scores in zip(ATTACKS, columns, strict=True)
+    }
+    sides = (
+        ("personalising", ("global-user", "float32"), ("query", "float32")),
+        ("rounding to int8", ("global-user", "float32"), ("global-user", "int8")),
+        ("rounding to int8", ("query", "float32"), ("query", "int8")),
+    )
+    rows = []
+    for question, before, after in sides:
+        for attack in ("loss", "rmia", "lira"):
+            if (attack, *before) in found and (attack, *after) in found:
+                scores = found[attack, *before], found[attack, *after]
+                one = auc_difference(*scores, who["member"], who["person"], np.random.default_rng(3), bootstrap=200)
+                rows.append(
+                    {
+                        "attack": attack,
+                        "question": question,
+                        "before": MODELS[before],
+                        "after": MODELS[after],
+                        "auc_difference": one.difference,
+                        "ci": one.ci,
+                    }
+                )
+    return rows
+
+
 def exposure(scores, member, mask):
     value = float(auc(scores[mask], member[mask]))
     members, nonmembers = int(member[mask].sum()), int((~member[mask]).sum())
@@ -210,7 +245,7 @@ def edge_rows():
     ]
 
 
-def document(attacks, clients, people, **changes):
+def document(attacks, comparisons, clients, people, **changes):
     """The results as plain data; `changes` replace whole top-level parts."""
     base = {
         "scenario": "har-personal",
@@ -227,6 +262,7 @@ def document(attacks, clients, people, **changes):
             "classes": ["walk", "run", "sit", "stand", "stairs"],
             "clients": PEOPLE * DEVICES_EACH,
             "people": PEOPLE,
+            "natural": True,
         },
         "population": {
             "who": "other-people",
@@ -262,11 +298,12 @@ def document(attacks, clients, people, **changes):
             for unit, vantage in (("record", "server"), ("client", "global-user"))
         ],
         "attacks": attacks,
+        "comparisons": comparisons,
         "controls": {
             "blind": {"attack": "classifier on the records alone", "auc": 0.507, "auc_ci": (0.474, 0.54)},
             "stranger": {"attack": "rmia", "auc": 0.492, "auc_ci": (0.459, 0.525)},
         },
-        "exposure_attack": "rmia on personal int8",
+        "exposure_attack": {"attack": "rmia", "vantage": "query", "target": "personal", "precision": "int8"},
         "clients": clients,
         "people": people,
         "calibration": {
@@ -286,7 +323,8 @@ def make_run() -> Run:
     who = candidates(rng)
     columns = draw_scores(who, rng)
     exposed = columns[8]  # rmia on the personal int8 models
-    data = document(attack_rows(who, columns), client_rows(who, exposed, rng), person_rows(who, exposed))
+    clients, people = client_rows(who, exposed, rng), person_rows(who, exposed)
+    data = document(attack_rows(who, columns), comparison_rows(who, columns), clients, people)
     return Run(with_findings(Results.model_validate(data)), score_table(who, columns))
 
 

@@ -69,6 +69,23 @@ def test_a_failed_control_takes_over_the_verdict(run):
     assert '<span class="bad">no</span>' in text
 
 
+def test_differences_are_paired_in_captions_and_in_a_table(run, text):
+    assert "From global to personal the AUC of rmia changes by" in text
+    assert "On the same records the largest of 4 differences is" in text
+    assert text.count('<th scope="row">rounding to int8</th>') == 4
+    assert text.count('<th scope="row">personalising</th>') == 2
+    without = run.results.model_copy(update={"comparisons": []})
+    assert "Differences, paired" not in page_module.page(with_findings(without), run.scores)
+
+
+def test_simulated_clients_are_not_called_people(run):
+    data = run.results.data.model_copy(update={"natural": False})
+    text = page_module.page(with_findings(run.results.model_copy(update={"data": data})), run.scores)
+    assert "28 simulated clients, 2,520 records" in text
+    assert "Client by client" in text
+    assert "people's records" not in without_scripts(text)
+
+
 def test_every_figure_is_small_and_has_words(run):
     for group in page_module._figures(run.results, run.scores).values():
         for figure in group:
@@ -141,6 +158,7 @@ def test_a_failure_leaves_the_old_report_and_no_litter(run, tmp_path, monkeypatc
 def test_intervals_and_per_cent_signs_do_not_break_off_their_numbers():
     assert page_module._keep_units("1.6 % [0.9, 2.4]") == "1.6\xa0% [0.9,\xa02.4]"
     assert page_module._keep_units("0.63 [0.60, 0.66]") == "0.63 [0.60,\xa00.66]"
+    assert page_module._keep_units("-0.02 [-0.03, -0.01]") == "-0.02 [-0.03,\xa0-0.01]"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,51 @@
+"""Differences between two models, paired: the same attack asks both about the same people's records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clients.randomness import generator
+from sim.judge import Judged, Truth
+from sim.report.words import target_of
+from sim.results import Comparison, Question
+from sim.scenario import Scenario
+from sim.score import auc_difference
+
+_Model = tuple[str, str, str]  # vantage, target, precision
+
+_GLOBAL: _Model = ("global-user", "global", "float32")
+_PERSONAL: _Model = ("query", "personal", "float32")
+_SIDES: tuple[tuple[Question, _Model, _Model], ...] = (
+    ("personalising", _GLOBAL, _PERSONAL),
+    ("rounding to int8", _GLOBAL, ("global-user", "global", "int8")),
+    ("rounding to int8", _PERSONAL, ("query", "personal", "int8")),
+)
+
+
+def comparisons(scenario: Scenario, judged: list[Judged], truth: Truth) -> list[Comparison]:
+    """What personalising, and what rounding to int8, does to every attack that was tried on both models."""
+    return [_compare(scenario, question, before, after, truth) for question, before, after in _pairs(judged)]
+
+
+def _pairs(judged: list[Judged]) -> Iterator[tuple[Question, Judged, Judged]]:
+    found: dict[tuple[str, ...], Judged] = {
+        (j.result.attack, j.result.vantage, j.result.target, j.result.precision): j for j in judged
+    }
+    for question, before, after in _SIDES:
+        for attack in dict.fromkeys(each.result.attack for each in judged):
+            if (attack, *before) in found and (attack, *after) in found:
+                yield question, found[attack, *before], found[attack, *after]
+
+
+def _compare(scenario: Scenario, question: Question, before: Judged, after: Judged, truth: Truth) -> Comparison:
+    attack, models = before.result.attack, (target_of(before.result), target_of(after.result))
+    rng = generator(scenario.seed, "difference", question, attack, *models)
+    found = auc_difference(before.scores, after.scores, truth.member, truth.person, rng)
+    return Comparison(
+        attack=attack,
+        question=question,
+        before=models[0],
+        after=models[1],
+        auc_difference=found.difference,
+        ci=found.ci,
+    )
