@@ -86,12 +86,13 @@ def _cost(results: Results) -> Iterator[str]:
         "leaks less": "Personalising costs no privacy that we can see",
         "not settled": "Whether personalising costs privacy is not settled",
     }[words.reading(row)]
-    tried = len(words.compared(results, "personalising"))
-    chosen = f"Of {tried} attacks compared it has the largest AUC" if tried > 1 else "It has AUC"
+    rows = words.compared(results, "personalising")
+    chosen = f"Of {len(rows)} attacks compared it has the largest AUC" if len(rows) > 1 else "It has AUC"
+    above = f" The interval lies above 0 for {sum(map(words.rises, rows))} of the {len(rows)}." if len(rows) > 1 else ""
     yield (
         f"{says}: with the {row.attack} attack AUC {'rises' if words.rises(row) else 'changes'} by"
         f" {words.difference(row)} from global to personal models, on the same records. {chosen} on personal models,"
-        f" {_auc_after(results, row)}, where 0.5 is a coin toss."
+        f" {_auc_after(results, row)}, where 0.5 is a coin toss.{above}"
     )
 
 
