@@ -41,7 +41,8 @@ def _blind(scenario: Scenario, records: Records, truth: Truth) -> Control:
     flat = records.x.reshape(len(records), -1)
     features = np.column_stack([flat, np.eye(len(truth.classes))[records.y]])
     scores = np.zeros(len(records))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
+    larger = max(int(truth.member.sum()), int((~truth.member).sum()))  # a fold each at most
+    folds = StratifiedKFold(min(FOLDS, larger), shuffle=True, random_state=int(rng.integers(2**31)))
     for learn, tell in folds.split(features, truth.member):
         scores[tell] = _tell(features[learn], truth.member[learn], features[tell], int(rng.integers(2**31)))
     scored = score_guesses(scenario, [Guess(scores)], truth, "blind")

@@ -106,10 +106,17 @@ def open_finished(path: Path) -> tuple[RunFolder, Scenario]:
 
 
 def read_stages(folder: RunFolder) -> dict[str, float]:
-    """Seconds of each finished stage."""
+    """Seconds of each finished stage.
+
+    Raises:
+        InputError: the file that says so is damaged.
+    """
     if not folder.stages.exists():
         return {}
-    stages: dict[str, float] = json.loads(folder.stages.read_text())
+    try:
+        stages: dict[str, float] = json.loads(folder.stages.read_text())
+    except ValueError as error:
+        raise InputError(f"{folder.stages}: damaged ({error}). Run it again: seepage run {folder.scenario}") from error
     return stages
 
 

@@ -84,7 +84,7 @@ def score_guesses(scenario: Scenario, guesses: list[Guess], truth: Truth, purpos
     """Score guesses that together cover all records; with one guess per client, thresholds are per client too."""
     scores = np.concatenate([guess.scores for guess in guesses])
     own = {number: g.population_scores for number, g in enumerate(guesses) if g.population_scores is not None}
-    everyone = own.get(0) if len(guesses) == 1 else own
+    everyone = own.get(0) if len(guesses) == 1 else own or None
     rng = generator(scenario.seed, "bootstrap", purpose)
     return score(scores, truth.member, truth.person, truth.client, rng, population_scores=everyone)
 

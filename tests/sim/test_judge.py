@@ -1,0 +1,101 @@
+"""Launching and scoring: the right attacks on the right targets, and the truth in the right order."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from attacks.observation import Guess
+from attacks.registry import ATTACKS
+from clients.randomness import generator
+from sim.federate import federation_of
+from sim.judge import SCHEMA, applies, guess_all, judge, score_guesses, table, truth_of
+from sim.observe import observe
+from sim.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def truth(tiny):
+    return truth_of(federation_of(tiny))
+
+
+@pytest.fixture(scope="module")
+def targets(tiny, finished, quiet):
+    return observe(tiny, finished[0], prepare(tiny, finished[0], quiet))
+
+
+def per_client(truth, scores, population=None):
+    return [Guess(scores[truth.client == c], population) for c in np.unique(truth.client)]
+
+
+def test_the_truth_is_in_client_order(tiny, truth):
+    start = 0
+    for client in federation_of(tiny).clients:
+        rows = slice(start, start + len(client))
+        assert np.array_equal(truth.member[rows], client.member) and np.array_equal(truth.label[rows], client.y)
+        assert set(truth.client[rows]) == {client.client} and set(truth.person[rows]) == {client.person}
+        start += len(client)
+    assert start == len(truth.member)
+    part = truth.of(truth.client == 2)
+    assert np.array_equal(part.member, federation_of(tiny).clients[2].member) and len(part.label) == 50
+
+
+def test_attacks_are_launched_where_they_apply(targets):
+    applied = {(a, t.vantage) for t in targets for a in ATTACKS if applies(a, t.observations[0])}
+    assert applied == {
+        *((attack, "server") for attack in ("cosine", "loss-series")),
+        *((attack, who) for attack in ("loss", "lira", "rmia") for who in ("global-user", "query")),
+    }
+
+
+def test_judging_again_gives_what_was_stored(tiny, targets, truth, finished, quiet):
+    folder, results = finished
+    one = tiny.model_copy(update={"attacks": tiny.attacks.model_copy(update={"names": ("loss",)})})
+    judged = judge(one, targets, truth, quiet)
+    stored = {
+        (a.target, a.precision): a.model_copy(update={"cpu_seconds": 0}) for a in results.attacks if a.attack == "loss"
+    }
+    assert {
+        (j.result.target, j.result.precision): j.result.model_copy(update={"cpu_seconds": 0}) for j in judged
+    } == stored
+    again = table(judged, truth)
+    assert again.schema == SCHEMA
+    assert again.equals(pq.read_table(folder.scores, filters=[("attack", "=", "loss")]).replace_schema_metadata(None))
+
+
+def test_each_observation_has_a_generator_of_its_own(tiny, targets, monkeypatch):
+    draws = []
+
+    def listen(name, observation, rng):
+        draws.append(rng.integers(2**60))
+        return Guess(np.zeros(len(observation.candidates)))
+
+    monkeypatch.setattr("sim.judge.launch", listen)
+    observations = next(t for t in targets if t.target == "personal").observations
+    guess_all(tiny, "loss", observations, "here")
+    guess_all(tiny, "lira", observations, "here")
+    guess_all(tiny, "loss", observations, "there")
+    assert len(set(draws)) == len(draws) == 12
+    assert draws[1] == generator(tiny.seed, "attack", "here", "loss", 1).integers(2**60)
+
+
+def test_scores_meet_the_truth_of_their_own_record(tiny, truth):
+    perfect = score_guesses(tiny, per_client(truth, truth.member.astype(float)), truth, "a")
+    assert perfect.auc == 1 and perfect.auc_ci[1] == 1
+    assert score_guesses(tiny, per_client(truth, -truth.member.astype(float)), truth, "a").auc == 0
+    assert score_guesses(tiny, [Guess(truth.member.astype(float))], truth, "a").auc == 1
+
+
+def test_thresholds_are_per_client_where_models_are(tiny, truth):
+    """Clients on scales of their own: only a threshold per client keeps to its false-positive rate."""
+    rng = np.random.default_rng(0)
+    scale = 1000.0 * truth.client
+    scores = scale + rng.normal(size=len(scale)) + 50 * truth.member
+    guesses = [Guess(scores[truth.client == c], 1000.0 * c + rng.normal(size=400)) for c in range(4)]
+    own = score_guesses(tiny, guesses, truth, "a").own_threshold
+    assert own.tpr == 1 and own.realised_fpr < 0.1
+
+
+def test_intervals_follow_from_seed_and_purpose(tiny, truth):
+    guesses = per_client(truth, np.random.default_rng(0).normal(size=len(truth.member)))
+    one, same, other = (score_guesses(tiny, guesses, truth, purpose) for purpose in ("a", "a", "b"))
+    assert one == same and one.auc == other.auc and one.auc_ci != other.auc_ci
