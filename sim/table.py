@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.report import words
-from sim.results import AttackResult, Control, EdgeResult, Results, Utility
+from sim.results import AttackResult, Control, EdgeResult, Results, TprAtFpr, Utility
 
 MAX_WIDTH = 100
 _LOW, _LOWER = "0.01", "0.001"
@@ -68,17 +69,19 @@ def _attacks(results: Results, width: int) -> Group:
     name = max((len(row.attack) for row in results.attacks), default=6) + 2
     wide = width >= MAX_WIDTH
     lower = any(row.tpr_at_fpr.get(_LOWER) for row in results.attacks)
-    widths = [min(name, 22 if wide else 18), 16, 17, 30 if wide else 17, *([10] if lower else [])]
+    usual = _usual_rate(results.attacks)
+    widths = [min(name, 22 if wide else 18), 16, 17, 30 if wide else 19, *([10] if lower else [])]
     head = ["  attack", "model", "AUC", f"caught at {words.false_alarms(_LOW)} false alarms"]
     head += [f"at {words.false_alarms(_LOWER)}"] if lower else []
     title = Text("Who learns what (AUC 0.5 is a coin toss)", "bold")
     parts: list[RenderableType] = [title, Text(), _block([[Text(cell, "dim") for cell in head]], widths)]
     for vantage in words.VANTAGES.values():
-        rows = [_attack(row, lower=lower) for row in results.attacks if row.vantage == vantage.name]
+        rows = [_attack(row, usual, lower=lower) for row in results.attacks if row.vantage == vantage.name]
         if rows:
             heading = Text.assemble((vantage.name, "bold cyan"), (f": {vantage.may}", "cyan"))
             parts += [Text(), heading, _block(rows, widths)]
-    parts += [Text(), Text("  (at x): the false-alarm rate that was really reached", "dim")]
+    if usual:
+        parts += [Text(), Text(f"  Really reached: {usual} false alarms, or what stands as (at x)", "dim")]
     if not lower:
         parts += [Text(f"  Caught at {words.false_alarms(_LOWER)} false alarms: {words.NOT_MEASURABLE}", "dim")]
     return Group(*parts)
@@ -93,16 +96,24 @@ def _block(rows: list[list[Text]], widths: Sequence[int]) -> Table:
     return table
 
 
-def _attack(row: AttackResult, *, lower: bool) -> list[Text]:
-    cells = [Text(f"  {row.attack}"), Text(words.model_of(row)), Text(words.auc(row)), _caught(row, _LOW)]
-    return [*cells, _caught(row, _LOWER)] if lower else cells
+def _usual_rate(rows: Sequence[AttackResult]) -> str | None:
+    """The false-alarm rate that most rows reached: said once below the table, not in every row."""
+    cells = [cell for row in rows if (cell := row.tpr_at_fpr.get(_LOW))]
+    return Counter(words.percent(cell.realised_fpr) for cell in cells).most_common(1)[0][0] if cells else None
 
 
-def _caught(row: AttackResult, key: str) -> Text:
-    cell = row.tpr_at_fpr.get(key)
+def _attack(row: AttackResult, usual: str | None, *, lower: bool) -> list[Text]:
+    low, lowest = row.tpr_at_fpr.get(_LOW), row.tpr_at_fpr.get(_LOWER)
+    cells = [Text(f"  {row.attack}"), Text(words.model_of(row)), Text(words.auc(row)), _caught(low, usual)]
+    return [*cells, _caught(lowest, None, brief=True)] if lower else cells
+
+
+def _caught(cell: TprAtFpr | None, usual: str | None, *, brief: bool = False) -> Text:
     if cell is None:
         return Text(words.NOT_MEASURABLE, "dim")
-    return Text(words.tpr(cell) if key == _LOW else words.percent(cell.tpr))
+    if brief:
+        return Text(words.percent(cell.tpr))
+    return Text(words.tpr(cell).removesuffix(f" (at {usual})"))
 
 
 def _controls(results: Results) -> Table:
