@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edge.config import EdgeConfig
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from attacks.config import AttackConfig
 from clients.models import ModelConfig
 from clients.training import TrainingConfig
+from edge.config import EdgeConfig
 from server.strategy import FederationConfig
 from sim.data.config import DataConfig, PopulationConfig
 from sim.errors import InputError
