@@ -39,6 +39,7 @@ def run(observation: Observation, rng: np.random.Generator, max_rounds: int = MA
 
 def _took_part(observation: Observation) -> dict[int, list[int]]:
     """Client -> positions of the rounds it was sampled in; only clients asked about that were sampled at all."""
+    assert observation.client is not None
     asked, joined = set(np.unique(observation.client).tolist()), defaultdict(list)
     for position, seen in enumerate(observation.rounds):
         for client in asked & seen.updates.keys():

@@ -1,17 +1,13 @@
-"""Models that the attacker trains on its own people, to learn what answers look like for records left out."""
+"""What reference models train on, and what they say of records they did not: the attacker's own people, halved."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from attacks.observation import Observation, Predictor, Records, Reference
+from attacks.observation import Observation
 
 Groups = Int[np.ndarray, " population"]
-Recipe = Callable[[Records, Int[np.ndarray, " records"], np.random.Generator], Predictor]
-"""Trains one model: the records, the group (the attacker's device) of each, and the randomness to train with."""
 
 
 def halves(
@@ -41,25 +37,6 @@ def _half(groups: Groups, rng: np.random.Generator) -> Bool[np.ndarray, " popula
         members = rng.permutation(np.flatnonzero(groups == group))
         half[members[: (len(members) + rng.integers(2)) // 2]] = True
     return half
-
-
-def train_references(
-    population: Records,
-    recipe: Recipe,
-    count: int,
-    rng: np.random.Generator,
-    groups: Groups | None = None,
-) -> tuple[Reference, ...]:
-    """`count` references, each trained by `recipe` on its half of `population` (see `halves`).
-
-    Each training gets a generator of its own, so reference r does not depend on how many others there are.
-    """
-    labels = np.zeros(len(population), dtype=np.int64) if groups is None else groups
-    coin, *trainings = rng.spawn(1 + count)
-    return tuple(
-        Reference(recipe(population[half], labels[half], training), half)
-        for half, training in zip(halves(count, len(population), coin, groups), trainings, strict=True)
-    )
 
 
 def left_out(observation: Observation) -> Bool[np.ndarray, "references records"]:

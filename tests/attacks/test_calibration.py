@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from attacks.observation import Observation, Oracle, Records, ServerRound
-from attacks.references import train_references
+from attacks.observation import Observation, Oracle, Records, Reference, ServerRound
+from attacks.references import halves
 from attacks.registry import launch
 from sim.score import auc, tpr_at_fpr
 
@@ -35,7 +35,7 @@ def study():
     clients, newcomers = ([records(RECORDS) for _ in range(CLIENTS)] for _ in range(2))
     fresh, population = records(FRESH), records(OWN)
     model, rounds = federate(clients, rng)
-    references = train_references(population, recipe_from(model), 4, rng)
+    references = tuple(reference(model, population, half, rng) for half in halves(4, OWN, rng))
     guesses = {name: [] for name in ("loss", "lira", "rmia", "cosine", "global")}
     for number in range(CLIENTS):
         personal = predictor(fine_tuned(model, newcomers[number], rng, epochs=15))
@@ -101,13 +101,10 @@ def fine_tuned(model, data, rng, epochs):
     return model
 
 
-def recipe_from(model):
+def reference(model, population, half, rng):
     """The attacker fine-tunes the global model itself, on as many records as a client has."""
-
-    def recipe(records, groups, rng):
-        return predictor(fine_tuned(model, records[rng.permutation(len(records))[:RECORDS]], rng, epochs=15))
-
-    return recipe
+    some = population[rng.permutation(np.flatnonzero(half))[:RECORDS]]
+    return Reference(predictor(fine_tuned(model, some, rng, epochs=15)), half)
 
 
 def vector(model):

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from attacks.observation import Observation, Oracle, Records, ServerRound, VantageLacksError
-from attacks.references import train_references
+from attacks.observation import Observation, Oracle, Records, Reference, ServerRound, VantageLacksError
+from attacks.references import halves
 from attacks.registry import ATTACKS, launch
 from sim.score import auc
 
@@ -66,8 +66,9 @@ def world(seed, leaks):
         candidates=candidates,
         population=population,
         oracle=Oracle(predictor(trained(start, data, 120, 0.2))),
-        references=train_references(
-            population, lambda some, _, r: predictor(trained(network(r), some, 120, 0.2)), 4, rng
+        references=tuple(
+            Reference(predictor(trained(network(rng), population[half], 120, 0.2)), half)
+            for half in halves(4, OWN, rng)
         ),
     )
     server = Observation(
