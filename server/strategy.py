@@ -105,11 +105,17 @@ def sample_clients(clients: int, participation: float, seed: int, server_round: 
 
 
 def fail_on_errors(replies: Mapping[int, Message], asked: Iterable[int], who: str = "client") -> None:
-    """Raise ClientFailedError naming every client in `asked` that answered with an error, or not in time."""
-    errors = {number: reply.error.reason for number, reply in replies.items() if reply.has_error()}
+    """Raise ClientFailedError naming every client in `asked` that answered with an error, or not in time.
+
+    A reason can be a whole traceback from another process: the last line goes into the message, the rest is a note.
+    """
+    errors = {number: reply.error.reason or "" for number, reply in replies.items() if reply.has_error()}
     failed = errors | {number: "it sent no reply" for number in asked if number not in replies}
     if failed:
-        raise ClientFailedError("; ".join(f"{who} {number} failed: {reason}" for number, reason in failed.items()))
+        last = {number: reason.strip("<>'\n ").splitlines()[-1:] or ["?"] for number, reason in failed.items()}
+        error = ClientFailedError("; ".join(f"{who} {number} failed: {line}" for number, (line,) in last.items()))
+        error.add_note("\n".join(errors.values()))
+        raise error
 
 
 def reported(reply: Message) -> dict[str, float]:

@@ -75,16 +75,29 @@ def personal_name(client: int) -> str:
 
 
 def create(scenario: Scenario, parent: Path) -> RunFolder:
-    """A fresh folder for this scenario; what an earlier run of exactly the same scenario left there is replaced."""
+    """A fresh folder for this scenario; what an earlier run of exactly the same scenario left there is replaced.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     folder = RunFolder(parent / f"{scenario.name}-{scenario.fingerprint}")
+    try:
+        _clear(folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder.path}: cannot be written ({error.strerror}). Name another place with --out"
+        ) from error
+    settings = scenario.model_dump(mode="json", exclude_none=True)
+    write_atomically(folder.scenario, tomli_w.dumps(settings).encode())
+    return folder
+
+
+def _clear(folder: RunFolder) -> None:
     for done in (folder.report, folder.results, folder.scores, folder.stages):
         done.unlink(missing_ok=True)
     for part in (folder.transcript, folder.models, folder.edge):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-    settings = scenario.model_dump(mode="json", exclude_none=True)
-    write_atomically(folder.scenario, tomli_w.dumps(settings).encode())
-    return folder
 
 
 def open_finished(path: Path) -> tuple[RunFolder, Scenario]:

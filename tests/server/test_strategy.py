@@ -106,6 +106,14 @@ def test_every_failing_client_is_named_with_its_reason():
     assert not seen
 
 
+def test_of_a_traceback_only_the_last_line_is_told():
+    far = "<class 'ray.Error'>:<'Traceback (most recent call last):\n  File a.py, line 3\nValueError: no data'>"
+    with pytest.raises(ClientFailedError) as error:
+        fail_on_errors({1: failed(1, far), 2: failed(2, "")}, [1, 2])
+    assert str(error.value) == "client 1 failed: ValueError: no data; client 2 failed: ?"
+    assert "line 3" in "".join(error.value.__notes__)
+
+
 def test_a_client_that_sends_nothing_is_not_left_out_silently():
     with pytest.raises(ClientFailedError, match=r"^client 2 failed: it sent no reply$"):
         strategy()[0].aggregate_train(1, [reply(c) for c in (0, 1, 3)])

@@ -64,3 +64,9 @@ def test_names_sort_as_numbers_do(tmp_path):
     assert names == sorted(names)
     assert RunFolder(tmp_path).personal_model(7).name == "personal-0007.safetensors"
     assert RunFolder(tmp_path).artifact("global").name == "global.tflite"
+
+
+def test_a_place_that_cannot_be_written(tiny, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"tiny-\w+: cannot be written .* another place with --out"):
+        create(tiny, tmp_path / "file")
