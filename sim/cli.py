@@ -169,7 +169,7 @@ def _progress() -> Progress:
 
 
 def _quieten(debug: bool) -> None:
-    """TensorFlow's and Flower's own chatter is for debugging."""
+    """TensorFlow's and Flower's own chatter is for debugging; what fails in Flower comes to us as an exception."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-    logging.getLogger("flwr").addFilter(lambda record: debug or record.levelno >= logging.ERROR)
+    logging.getLogger("flwr").addFilter(lambda record: debug or record.levelno > logging.ERROR)

@@ -1,6 +1,7 @@
 """The command as users meet it: what they get wrong ends with exit code 2 and one clear message."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -222,6 +223,14 @@ def test_the_traceback_is_for_debugging(debug, seepage, monkeypatch, copied):
     said = seepage("report", copied, *(["--debug"] * debug))
     assert said.code == 3 and "division by zero" in said.err and not said.out
     assert ("Traceback" in said.err) == debug
+
+
+def test_flower_s_own_tracebacks_are_for_debugging(seepage):
+    """It logs each failure of a client as an error, with a traceback; we tell the same in one line."""
+    assert seepage("list", "models").code == 0
+    flower = logging.getLogger("flwr")
+    told = [flower.filter(flower.makeRecord("flwr", level, "a.py", 1, "x", (), None)) for level in (40, 50)]
+    assert [bool(kept) for kept in told] == [False, True]
 
 
 def test_listing_everything(seepage):
