@@ -40,7 +40,7 @@ def train(
     """Train `model` in place and return the mean loss over the last epoch.
 
     Raises:
-        DivergedError: the loss is no longer finite.
+        DivergedError: the weights are no longer finite.
     """
     draw = torch_generator(rng)
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
@@ -56,8 +56,11 @@ def train(
             optimizer.step()
             loss_sum += loss.detach() * len(batch)
     model.eval()
-    if not torch.isfinite(loss_sum):
-        raise DivergedError(f"training diverged (loss {loss_sum.item()}) at learning rate {config.learning_rate}")
+    if not all(torch.isfinite(weights).all() for weights in model.parameters()):
+        raise DivergedError(
+            f"training diverged (loss {loss_sum.item():g}) with {config.optimizer} at learning rate "
+            f"{config.learning_rate:g}; choose a smaller one"
+        )
     return float(loss_sum) / len(labels)
 
 

@@ -30,6 +30,8 @@ def to_vector(model: nn.Module) -> Float[np.ndarray, " params"]:
 
 
 def load_vector(model: nn.Module, vector: Float[np.ndarray, " params"]) -> nn.Module:
-    """Put a flat vector into the model's parameters and return the model."""
+    """Put a flat vector into the model's parameters and return the model. Raises ValueError on a wrong length."""
+    if len(vector) != sum(p.numel() for p in model.parameters()):
+        raise ValueError(f"{len(vector)} weights for a model with {sum(p.numel() for p in model.parameters())}")
     torch.nn.utils.vector_to_parameters(torch.from_numpy(np.array(vector)), model.parameters())
     return model

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from sim.controls import controls
 from sim.engines import ENGINES
@@ -15,7 +17,7 @@ from sim.errors import InputError
 from sim.export import export
 from sim.federate import federate, federation_of, fresh_model
 from sim.folder import RunFolder, create, open_finished, record_stage, write_atomically
-from sim.judge import judge, table, truth_of
+from sim.judge import SCHEMA, judge, table, truth_of
 from sim.observe import observe
 from sim.prepare import prepare, preparing
 from sim.progress import Progress
@@ -62,8 +64,14 @@ def report(path: Path) -> tuple[RunFolder, Results]:
     folder, _ = open_finished(path)
     if not folder.results.exists() or not folder.scores.exists():
         raise InputError(f"{path}: nothing to report yet. Finish it with: seepage attack {path}")
-    results = Results.model_validate_json(folder.results.read_text())
-    write_report(results, pq.read_table(folder.scores), folder.report)
+    try:
+        results = Results.model_validate_json(folder.results.read_text())
+        scores = pq.read_table(folder.scores, schema=SCHEMA)
+    except (ValidationError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path}: damaged, or from another version. Write it again with: seepage attack {path}"
+        ) from error
+    write_report(results, scores, folder.report)
     return folder, results
 
 
