@@ -99,9 +99,11 @@ def draw(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> tuple[
 
 
 def start(model: nn.Module, rng: np.random.Generator) -> nn.Module:
-    """Draw the weights from `rng`."""
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
+    """Draw the weights from `rng`, and set biases to zero: torch draws both from a global generator."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.zero_()
+        elif parameter.ndim > 1:
             values = rng.normal(size=parameter.shape) * np.sqrt(2 / parameter[0].numel())
             parameter.data = torch.from_numpy(values.astype(np.float32))
     return model
@@ -117,7 +119,7 @@ def _trained(name: str) -> Trained:
             module.eval()  # its noise would come from a global generator
     x, y = draw(shape, 400, rng)
     optimiser = torch.optim.Adam(model.parameters(), 5e-3)
-    for _ in range(4):
+    for _ in range(8):
         for rows in np.array_split(rng.permutation(400), 10):
             optimiser.zero_grad()
             F.cross_entropy(model(torch.from_numpy(x[rows])), torch.from_numpy(y[rows])).backward()
