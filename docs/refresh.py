@@ -33,16 +33,17 @@ def main(run: Path) -> None:
 
 def _table(results: Results) -> str:
     text = StringIO()
-    render(results.model_copy(update={"findings": []}), Console(file=text, width=100))
-    return "\n".join(line.rstrip() for line in text.getvalue().strip().splitlines())
+    render(results, Console(file=text, width=100))
+    tables = text.getvalue().split("\nFindings\n")[0]  # the sentences are in the picture
+    return "\n".join(line.rstrip() for line in tables.strip().splitlines())
 
 
 def _picture(report: Path, picture: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1100, "height": 1500})
-        page.goto(report.resolve().as_uri())
-        page.wait_for_selector(".main-svg")
+        page.goto(report.resolve().as_uri() + "#gain")
+        page.wait_for_selector("#gain ~ * .main-svg")
         page.screenshot(path=picture)
         browser.close()
 
