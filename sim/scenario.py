@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -106,13 +107,16 @@ def _explain(fault: ErrorDetails) -> str:
         return f"{field}: unknown key.{_nearest(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}"
     if fault["type"] == "missing":
         return f"{field}: missing, and it has no default"
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    near = ""
-    if fault["type"] == "literal_error":
-        near = _nearest(
-            str(fault["input"]), [v.strip("' ") for v in fault["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        )
-    return f"{field} = {json.dumps(fault['input'], default=str)}: {message}.{near}"
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ").rstrip(".")
+    return f"{field} = {json.dumps(fault['input'], default=str)}: {message}.{_nearest_allowed(fault['input'], message)}"
+
+
+def _nearest_allowed(value: object, message: str) -> str:
+    """The nearest name in the message, which lists what is allowed and quotes what is not."""
+    texts = [text for text in (value if isinstance(value, list | tuple) else [value]) if isinstance(text, str)]
+    odd = [text for text in texts if repr(text) in message] or texts[:1]
+    names = set(re.findall(r"[a-z][a-z0-9:_-]+", message)) - set(odd)
+    return _nearest(odd[0], sorted(names)) if odd else ""
 
 
 def _known_keys(table: tuple[int | str, ...]) -> list[str]:
