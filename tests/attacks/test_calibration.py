@@ -7,16 +7,19 @@ in AUC; .21, .01, .13 and .01 in TPR at 1 % FPR).
 """
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import vector_to_parameters
 
 from attacks.observation import Observation, Oracle, Records, Reference, ServerRound
 from attacks.references import halves
 from attacks.registry import launch
+from clients.training import logits
+from clients.weights import to_vector
 from sim.score import auc, tpr_at_fpr
 
 CLASSES, FEATURES, CLIENTS, RECORDS, FRESH, OWN = 10, 50, 10, 60, 1_500, 500
@@ -38,7 +41,7 @@ def study():
     references = tuple(reference(model, population, half, rng) for half in halves(4, OWN, rng))
     guesses = {name: [] for name in ("loss", "lira", "rmia", "cosine", "global")}
     for number in range(CLIENTS):
-        personal = predictor(fine_tuned(model, newcomers[number], rng, epochs=15))
+        personal = partial(logits, fine_tuned(model, newcomers[number], rng, epochs=15))
         user = Observation(
             vantage="query",
             candidates=newcomers[number].joined(fresh),
@@ -58,7 +61,7 @@ def study():
             vantage="global-user",
             candidates=clients[number].joined(fresh),
             population=population,
-            oracle=Oracle(predictor(model)),
+            oracle=Oracle(partial(logits, model)),
         )
         for name in ("loss", "lira", "rmia"):
             guesses[name].append(launch(name, user, rng).scores)
@@ -78,9 +81,9 @@ def federate(clients, rng):
     )
     rounds = []
     for number in range(60):
-        start = vector(model)
+        start = to_vector(model)
         updates = {
-            int(c): start - vector(fine_tuned(model, clients[c], rng, epochs=2))
+            int(c): start - to_vector(fine_tuned(model, clients[c], rng, epochs=2))
             for c in rng.choice(CLIENTS, size=5, replace=False)
         }
         rounds.append(ServerRound(number, start, updates))
@@ -104,19 +107,7 @@ def fine_tuned(model, data, rng, epochs):
 def reference(model, population, half, rng):
     """The attacker fine-tunes the global model itself, on as many records as a client has."""
     some = population[rng.permutation(np.flatnonzero(half))[:RECORDS]]
-    return Reference(predictor(fine_tuned(model, some, rng, epochs=15)), half)
-
-
-def vector(model):
-    return parameters_to_vector(model.parameters()).detach().numpy().copy()
-
-
-def predictor(model):
-    def predict(x):
-        with torch.no_grad():
-            return model(torch.tensor(x)).numpy()
-
-    return predict
+    return Reference(partial(logits, fine_tuned(model, some, rng, epochs=15)), half)
 
 
 @pytest.mark.slow

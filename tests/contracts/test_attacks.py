@@ -2,16 +2,19 @@
 
 import copy
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import vector_to_parameters
 
 from attacks.observation import Observation, Oracle, Records, Reference, ServerRound, VantageLacksError
 from attacks.references import halves
 from attacks.registry import ATTACKS, launch
+from clients.training import logits
+from clients.weights import to_vector
 from sim.score import auc
 
 CLASSES, FEATURES, SIDE, OWN = 6, 20, 200, 400
@@ -42,18 +45,6 @@ def trained(model, data, steps, rate):
     return model
 
 
-def vector(model):
-    return parameters_to_vector(model.parameters()).detach().numpy().copy()
-
-
-def predictor(model):
-    def predict(x):
-        with torch.no_grad():
-            return model(torch.tensor(x)).numpy()
-
-    return predict
-
-
 def world(seed, leaks):
     """Observations of a user and of a server, and the truth. Where nothing `leaks` no candidate was trained on."""
     rng = np.random.default_rng(seed)
@@ -65,9 +56,9 @@ def world(seed, leaks):
         vantage="global-user",
         candidates=candidates,
         population=population,
-        oracle=Oracle(predictor(trained(start, data, 120, 0.2))),
+        oracle=Oracle(partial(logits, trained(start, data, 120, 0.2))),
         references=tuple(
-            Reference(predictor(trained(network(rng), population[half], 120, 0.2)), half)
+            Reference(partial(logits, trained(network(rng), population[half], 120, 0.2)), half)
             for half in halves(4, OWN, rng)
         ),
     )
@@ -84,12 +75,12 @@ def world(seed, leaks):
 
 def federation(model, *clients):
     """Plain federated averaging; client 1 holds the first data set."""
-    rounds, weights = [], vector(model)
+    rounds, weights = [], to_vector(model)
     for number in range(20):
         local = {}
         for client, data in enumerate(clients, start=1):
             vector_to_parameters(torch.tensor(weights), model.parameters())
-            local[client] = weights - vector(trained(model, data, 25, 0.3))
+            local[client] = weights - to_vector(trained(model, data, 25, 0.3))
         rounds.append(ServerRound(number, weights, local))
         weights = weights - np.mean(list(local.values()), axis=0)
     return rounds
@@ -173,7 +164,7 @@ def frozen(observation):
         observation.population.x.tobytes() + observation.population.y.tobytes(),
         [r.trained_on.tobytes() for r in observation.references],
         [(r.number, r.weights.tobytes(), [(c, u.tobytes()) for c, u in r.updates.items()]) for r in observation.rounds],
-        observation.architecture and (observation.architecture.training, vector(observation.architecture).tobytes()),
+        observation.architecture and (observation.architecture.training, to_vector(observation.architecture).tobytes()),
     ]
 
 
