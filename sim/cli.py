@@ -84,13 +84,10 @@ def run_command(
 
     Writes `runs/NAME-HASH/` as it goes; `results.json` and `report.html` come last.
     """
-    from sim.preflight import preflight
     from sim.run import run
     from sim.scenario import load_scenario
 
-    loaded = load_scenario(scenario, sets or ())
-    preflight(loaded)
-    _show(json, *run(loaded, engine.value, out, _progress()))
+    _show(json, *run(load_scenario(scenario, sets or ()), engine.value, out, _progress()))
 
 
 @app.command("attack")

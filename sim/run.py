@@ -15,10 +15,11 @@ from sim.controls import controls
 from sim.engines import ENGINES
 from sim.errors import InputError
 from sim.export import export
-from sim.federate import federate, federation_of, fresh_model
+from sim.federate import federate, federation_of
 from sim.folder import RunFolder, create, open_finished, record_stage, write_atomically
 from sim.judge import SCHEMA, judge, table, truth_of
 from sim.observe import observe
+from sim.preflight import preflight
 from sim.prepare import prepare, preparing
 from sim.progress import Progress
 from sim.report import write_report
@@ -29,13 +30,13 @@ from sim.summary import summarise
 
 def run(scenario: Scenario, engine: str, parent: Path, progress: Progress) -> tuple[RunFolder, Results]:
     """The whole path, from scenario to report. The folder is written as it goes; results and report come last."""
-    federation, _ = federation_of(scenario), fresh_model(scenario)  # faults in data or model show before any work
+    preflight(scenario)
     folder = create(scenario, parent)
     progress.say(f"run folder: {folder.path}")
     with _timed(folder, "prepare"), preparing(scenario, folder, progress):
         with _timed(folder, "federate"), progress.stage("federating", scenario.federation.rounds + 1):
             federate(scenario, ENGINES[engine], folder, progress)
-        with _timed(folder, "export"), progress.stage("exporting", len(federation.clients) + 1):
+        with _timed(folder, "export"), progress.stage("exporting", len(federation_of(scenario).clients) + 1):
             export(scenario, folder, progress)
     return folder, attack(scenario, folder, progress)
 
