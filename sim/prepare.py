@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -56,15 +59,17 @@ def preparing(scenario: Scenario, folder: RunFolder, progress: Progress) -> Iter
     jobs: list[Callable[[], Pipeline]] = [partial(_reference, scenario, number) for number in range(count)]
     jobs += [partial(_stranger, scenario, number) for number in range(2)]
     context = multiprocessing.get_context("spawn")  # a fork would copy torch's and TensorFlow's locked threads
-    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), context, initializer=_one_thread) as pool:
-        futures = [pool.submit(job) for job in jobs]
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), context, initializer=_begin_work) as pool:
+        with _interrupts_ignored():  # workers inherit this: a Ctrl-C is for the main process, which then ends them
+            futures = [pool.submit(job) for job in jobs]
         try:
             yield
             with progress.stage("training the attackers' reference models", len(jobs)):
                 for number, _ in enumerate(as_completed(futures), start=1):
                     progress.step(f"{number} of {len(jobs)} models")
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            for worker in multiprocessing.active_children():  # nobody waits for work that nobody wants any more
+                worker.terminate()
             raise
     _store(scenario, _file(scenario, folder), [future.result() for future in futures])
 
@@ -93,8 +98,26 @@ def _store(scenario: Scenario, file: Path, pipelines: list[Pipeline]) -> None:
     part.replace(file)
 
 
-def _one_thread() -> None:
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _begin_work() -> None:
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A run that is killed outright leaves no worker behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _halves(scenario: Scenario) -> Bool[np.ndarray, "references population"]:

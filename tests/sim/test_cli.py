@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -312,17 +314,33 @@ def test_the_installed_command():
     assert done.returncode == 2 and not done.stdout and "not a run folder" in done.stderr
 
 
-def test_control_c_stops_it_and_nothing_looks_finished(tiny_file, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_a_stopped_run_leaves_no_worker_and_nothing_that_looks_finished(how, tiny_file, tmp_path):
     words = [SEEPAGE, "run", tiny_file, "--out", tmp_path, "--set", "federation.rounds=100000"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         while "federating" not in (line := process.stderr.readline()):
             assert line, "it ended before it began"
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole process group
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # as a terminal does: to the whole process group
+        else:
+            process.kill()
         out, err = process.communicate(timeout=60)
+        assert _gone(process.pid), "a worker trains on for nobody"
     finally:
         process.kill()
-    assert process.returncode == 130 and not out and "Traceback" not in err, err
-    assert "stopped" in err
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and not out and "Traceback" not in err and "stopped" in err, err
     (path,) = tmp_path.iterdir()
     assert not RunFolder(path).results.exists() and not RunFolder(path).stages.exists()
+
+
+def _gone(group: int, patience: float = 30) -> bool:
+    deadline, pause = monotonic() + patience, threading.Event()
+    while monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        pause.wait(0.1)
+    return False
