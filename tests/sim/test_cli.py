@@ -317,7 +317,15 @@ def test_the_installed_command():
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_a_stopped_run_leaves_no_worker_and_nothing_that_looks_finished(how, tiny_file, tmp_path):
     words = [SEEPAGE, "run", tiny_file, "--out", tmp_path, "--set", "federation.rounds=100000"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that runs this suite in the background has interrupts ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     try:
         while "federating" not in (line := process.stderr.readline()):
             assert line, "it ended before it began"
