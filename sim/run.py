@@ -33,6 +33,8 @@ def run(scenario: Scenario, engine: str, parent: Path, progress: Progress) -> tu
     preflight(scenario)
     folder = create(scenario, parent)
     progress.say(f"run folder: {folder.path}")
+    if dropped := federation_of(scenario).duplicates_removed:
+        progress.say(f"{dropped:,} exact duplicates left out: a non-member identical to a member is none")
     with _timed(folder, "prepare"), preparing(scenario, folder, progress):
         with _timed(folder, "federate"), progress.stage("federating", scenario.federation.rounds + 1):
             federate(scenario, ENGINES[engine], folder, progress)
