@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import nn
 
-Vantage = Literal["server", "global-user", "query"]
+Vantage = Literal["server", "aggregator", "global-user", "query"]
 Output = Literal["logits", "probabilities"]
 Predictor = Callable[[Float[np.ndarray, "records ..."]], Float[np.ndarray, "records classes"]]
 
@@ -70,10 +70,15 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class ServerRound:
-    """One round as the curious server sees it. Vectors hold the model's parameters in `named_parameters` order."""
+    """One round as whoever aggregates sees it. Vectors hold the model's parameters in `named_parameters` order.
+
+    Under secure aggregation `updates` is empty: the mean, and who is in it, is all that can be seen.
+    """
 
     number: int
     weights: Float[np.ndarray, " params"]  # the global model that was broadcast
+    clients: tuple[int, ...]  # whose updates are in the mean
+    mean: Float[np.ndarray, " params"]  # of the updates, weighted, before any noise that the server adds
     updates: Mapping[int, Float[np.ndarray, " params"]]  # client -> broadcast weights minus the client's weights
 
 
@@ -82,8 +87,8 @@ class Observation:
     """Everything one attacker has when it judges `candidates`. Whether a candidate was a member is not in here.
 
     `population` are the attacker's own records: known non-members. A vantage that may query a model has `oracle`
-    and the `references` it trained; the curious server has `rounds`, the architecture, and knows which client the
-    candidates belong to.
+    and the `references` it trained; the curious server, and the aggregator of a secure sum, have `rounds`, the
+    architecture, and know which client the candidates belong to.
     """
 
     vantage: Vantage

@@ -19,7 +19,7 @@ class Attack:
 
     name: str
     title: str
-    needs: Literal["oracle", "rounds"]  # a model to query, or the training rounds themselves
+    needs: Literal["oracle", "rounds", "updates"]  # a model to query, the training rounds, or single updates in them
     references: bool  # whether it needs reference models
     run: Callable[[Observation, np.random.Generator], Guess]
     source: str
@@ -49,7 +49,7 @@ ATTACKS: dict[str, Attack] = {
         Attack(
             "cosine",
             "Cosine of gradient and update",
-            "rounds",
+            "updates",
             False,
             cosine.run,
             "Li et al. 2023, arXiv 2202.12232",
@@ -97,8 +97,9 @@ def _refuse(attack: Attack, observation: Observation) -> None:
     has = {
         "model to query": attack.needs != "oracle" or observation.oracle is not None,
         "reference models": not attack.references or len(observation.references) > 0,
-        "training rounds": attack.needs != "rounds" or len(observation.rounds) > 0,
-        "model architecture": attack.needs != "rounds" or observation.architecture is not None,
+        "training rounds": attack.needs == "oracle" or len(observation.rounds) > 0,
+        "single client's update": attack.needs != "updates" or any(seen.updates for seen in observation.rounds),
+        "model architecture": attack.needs == "oracle" or observation.architecture is not None,
         "client that the candidates belong to": not attack.client or observation.client is not None,
         "candidates": len(observation.candidates) > 0,
     }

@@ -7,25 +7,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from jaxtyping import Float, Int
 from torch import nn
 
+from clients.aggregation.payload import WEIGHT
+from clients.privacy import BudgetSpentError, RecordPrivacyConfig
 from clients.randomness import generator
-from clients.training import TrainingConfig, logits, train
+from clients.training import TrainingConfig, train
+from clients.update import Mod
 from clients.weights import load_arrays, to_arrays
 
 Split = tuple[Float[np.ndarray, "records ..."], Int[np.ndarray, " records"]]
 PERSONALIZE = "personalize"
+ROUNDS = "rounds"  # in a client's state and its last report: rounds it trained in
+_STATE = "privacy"
 
 
 @dataclass(frozen=True, slots=True)
-class LocalData:
-    """One client's records after its coin tosses: `members` are trained on, `held_out` never are."""
+class RecordNoise:
+    """DP-SGD as a client is to run it: the settings, with the noise multiplier solved for."""
 
-    members: Split
-    held_out: Split
+    config: RecordPrivacyConfig
+    noise_multiplier: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +38,26 @@ class ClientRecipe:
     """What a client app is handed. All parts must be picklable: Ray ships them to its workers."""
 
     seed: int
-    load: Callable[[int], LocalData]  # client number -> its own data
+    load: Callable[[int], Split]  # client number -> its members
     build: Callable[[], nn.Module]
     training: TrainingConfig
     personalization: TrainingConfig
     keep: Callable[[int, nn.Module], None]  # stores the personal model on the device
+    noise: RecordNoise | None = None
+    rounds_allowed: int | None = None  # training rounds that the client's own budget has room for; None: no limit
+    mods: tuple[Mod, ...] = ()  # around everything, outermost first
+    register: Callable[[ClientApp], None] | None = None  # adds the message types that the mods answer themselves
 
 
 def client_app(recipe: ClientRecipe) -> ClientApp:
     """A ClientApp in Flower's Message API.
 
     It answers `query` with its client number (the node's partition id), `train` with new weights, and
-    `train.personalize` with metrics only: the personal model stays with the client.
+    `train.personalize` with the number of rounds it trained in: the personal model stays with the client.
     """
-    app = ClientApp()
+    app = ClientApp(mods=list(recipe.mods))
+    if recipe.register:
+        recipe.register(app)
 
     @app.query()
     def who(message: Message, context: Context) -> Message:
@@ -54,14 +65,15 @@ def client_app(recipe: ClientRecipe) -> ClientApp:
 
     @app.train()
     def fit(message: Message, context: Context) -> Message:
+        _spend(context, recipe.rounds_allowed)
         model, metrics = _train(recipe, recipe.training, message, _client(context))
         return _reply(message, metrics, to_arrays(model))
 
     @app.train(PERSONALIZE)
     def personalize(message: Message, context: Context) -> Message:
-        model, metrics = _train(recipe, recipe.personalization, message, _client(context))
+        model, _ = _train(recipe, recipe.personalization, message, _client(context))
         recipe.keep(_client(context), model)
-        return _reply(message, metrics)
+        return _reply(message, MetricRecord({ROUNDS: _rounds(context)}))
 
     return app
 
@@ -70,20 +82,33 @@ def _client(context: Context) -> int:
     return int(context.node_config["partition-id"])
 
 
+def _rounds(context: Context) -> int:
+    return int(context.state[_STATE][ROUNDS]) if _STATE in context.state else 0  # type: ignore[arg-type, index]
+
+
+def _spend(context: Context, allowed: int | None) -> None:
+    """Note one more round in the client's own state, before it trains; or refuse to."""
+    done = _rounds(context)
+    if allowed is not None and done >= allowed:
+        raise BudgetSpentError(f"one more round than {done} would pass max_epsilon")
+    context.state[_STATE] = ConfigRecord({ROUNDS: done + 1})
+
+
 def _train(
     recipe: ClientRecipe, config: TrainingConfig, message: Message, client: int
 ) -> tuple[nn.Module, MetricRecord]:
-    """Train from the broadcast weights; the metrics tell how those did on the client's held-out records before."""
+    """Train from the broadcast weights, and what the client says about it: under DP-SGD nothing that is private."""
     torch.set_num_threads(1)  # one thread in every engine: sums in the same order, so bit-identical weights
-    content, data, model = message.content, recipe.load(client), recipe.build()
+    content, (x, y), model = message.content, recipe.load(client), recipe.build()
     load_arrays(model, content.array_records["arrays"])
-    held_x, held_y = data.held_out
-    correct = int((logits(model, held_x).argmax(1) == held_y).sum())
     server_round = int(content.config_records["config"]["server-round"])  # type: ignore[arg-type]  # the server sets an int
     rng = generator(recipe.seed, message.metadata.message_type, server_round, client)
-    loss = train(model, *data.members, config, rng)
-    metrics = {"num-examples": len(data.members[1]), "loss": loss, "correct": correct, "held-out": len(held_y)}
-    return model, MetricRecord(metrics)  # type: ignore[arg-type]  # int | float values, which it takes
+    if recipe.noise is None:
+        return model, MetricRecord({"loss": train(model, x, y, config, rng), WEIGHT: len(y)})
+    from clients.dp_sgd import train_privately  # Opacus takes seconds to import
+
+    train_privately(model, x, y, config, recipe.noise.config, recipe.noise.noise_multiplier, rng)
+    return model, MetricRecord({WEIGHT: 1})
 
 
 def _reply(message: Message, metrics: MetricRecord, arrays: ArrayRecord | None = None) -> Message:

@@ -7,6 +7,10 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+class BudgetSpentError(Exception):
+    """What would be released next would pass `max_epsilon`."""
+
+
 class _Noise(BaseModel):
     """How much noise: as a multiple of the clipping norm, or as the epsilon that it is solved for."""
 
@@ -56,6 +60,10 @@ class RecordPrivacyConfig(_Noise):
     gradients: Literal["auto", "hooks", "ghost"] = Field(
         "auto", description="ghost clipping pays for linear layers, hooks for convolutions; auto chooses"
     )
+
+    def steps(self, epochs: int) -> int:
+        """Steps that so many epochs take: a public number, the same for every client."""
+        return epochs * max(1, round(1 / self.sampling_rate))
 
 
 class ClientPrivacyConfig(_Noise):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
-from flwr.app import ArrayRecord
+from flwr.app import Array, ArrayRecord
 from jaxtyping import Float
 from torch import nn
 
@@ -35,3 +37,15 @@ def load_vector(model: nn.Module, vector: Float[np.ndarray, " params"]) -> nn.Mo
         raise ValueError(f"{len(vector)} weights for a model with {sum(p.numel() for p in model.parameters())}")
     torch.nn.utils.vector_to_parameters(torch.from_numpy(np.array(vector)), model.parameters())
     return model
+
+
+def unflatten(vector: Float[np.ndarray, " params"], like: ArrayRecord) -> ArrayRecord:
+    """`flatten` undone, as float32: names and shapes are those of `like`. Raises ValueError on a wrong length."""
+    shapes = {name: array.shape for name, array in like.items()}
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if len(vector) != sum(sizes):
+        raise ValueError(f"{len(vector)} values for {sum(sizes)} weights")
+    parts = np.split(vector.astype(np.float32), np.cumsum(sizes)[:-1])
+    return ArrayRecord(
+        {name: Array(part.reshape(shape)) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+    )

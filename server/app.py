@@ -11,7 +11,18 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from clients.app import PERSONALIZE
-from server.strategy import FederationConfig, RoundRecord, SeededFedAvg, fail_on_errors, reported
+from clients.privacy import BudgetSpentError
+from server.aggregation import Exchange, RoundRefusedError, in_the_open
+from server.received import reported
+from server.strategy import (
+    ClientFailedError,
+    FederationConfig,
+    Release,
+    RoundRecord,
+    SeededFedAvg,
+    fail_on_errors,
+    weighted_mean,
+)
 
 
 class ClientsMissingError(Exception):
@@ -23,7 +34,7 @@ class ServerRecipe:
     """What a server app is handed.
 
     `observe` sees each round as it ends; `finish` gets the final global model and what each client reported when it
-    personalised.
+    personalised; `stopped` is told why, if training ends before its last round.
     """
 
     seed: int
@@ -32,6 +43,11 @@ class ServerRecipe:
     initial: ArrayRecord
     observe: Callable[[RoundRecord], None]
     finish: Callable[[ArrayRecord, dict[int, dict[str, float]]], None]
+    stopped: Callable[[str], None]
+    release: Release = weighted_mean
+    exchange: Callable[[dict[int, int]], Exchange] = lambda nodes: in_the_open  # noqa: ARG005  # knows node ids only then
+    settings: Callable[[], dict[str, float]] = dict  # what each round's message tells the clients besides the weights
+    rounds_allowed: int | None = None  # by the budget of the server's own noise; None: no limit
     patience: float = 120.0  # seconds to wait for all clients to connect
 
 
@@ -42,11 +58,41 @@ def server_app(recipe: ServerRecipe) -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:  # noqa: ARG001  # Flower's signature
         nodes = find_clients(grid, recipe.clients, recipe.patience)
-        strategy = SeededFedAvg(nodes, recipe.plan, recipe.seed, recipe.observe)
-        result = strategy.start(grid, recipe.initial, num_rounds=recipe.plan.rounds)
-        recipe.finish(result.arrays, personalize(grid, nodes, result.arrays, recipe.plan.rounds + 1))
+        arrays = train(grid, nodes, recipe)
+        recipe.finish(arrays, personalize(grid, nodes, arrays, recipe.plan.rounds + 1))
 
     return app
+
+
+def train(grid: Grid, nodes: dict[int, int], recipe: ServerRecipe) -> ArrayRecord:
+    """All rounds, or as many as the budgets have room for; returns the last global weights.
+
+    Flower's own loop (`Strategy.start`) cannot end early, nor let a round pass that gave nothing.
+
+    Raises:
+        ClientFailedError: all clients of a round failed, or not one round gave anything.
+    """
+    strategy = SeededFedAvg(nodes, recipe.plan, recipe.seed, recipe.observe, recipe.release)
+    exchange, arrays, refusal = recipe.exchange(nodes), recipe.initial, ""
+    for number in range(1, recipe.plan.rounds + 1):
+        if recipe.rounds_allowed is not None and number > recipe.rounds_allowed:
+            recipe.stopped(f"after round {number - 1}: one more would pass max_epsilon")
+            break
+        messages = list(strategy.configure_train(number, arrays, ConfigRecord(recipe.settings()), grid))  # type: ignore[arg-type]
+        try:
+            new, _ = strategy.aggregate_train(number, exchange(grid, messages) if messages else [])
+        except RoundRefusedError as refused:
+            strategy.refuse(number, refused)
+            refusal = str(refused)
+        except BudgetSpentError as spent:
+            recipe.stopped(f"in round {number}, before anything was released: {spent}")
+            break
+        else:
+            assert new is not None
+            arrays = new
+    if refusal and arrays is recipe.initial:
+        raise ClientFailedError(f"not one round gave anything; the last was refused: {refusal}")
+    return arrays
 
 
 def find_clients(grid: Grid, count: int, patience: float) -> dict[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -12,10 +13,15 @@ from flwr.serverapp.strategy import FedAvg
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 
+from clients.privacy import BudgetSpentError
 from clients.randomness import generator
-from clients.weights import flatten
+from clients.weights import flatten, unflatten
+from server.aggregation import RoundRefusedError, is_sum, received_sum
+from server.received import NO_REPLY, Received, reason, receive
 
 ROUNDING = 1e-9  # so that a third of three clients is one
+
+Vector = Float[np.ndarray, " params"]
 
 
 class FederationConfig(BaseModel):
@@ -25,37 +31,64 @@ class FederationConfig(BaseModel):
 
     rounds: int = Field(20, ge=1, le=100_000, description="rounds of federated averaging")
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients sampled in each round")
+    sampling: Literal["fixed", "poisson"] = Field(
+        "fixed",
+        description="fixed: the same number of clients in each round; poisson: each client by a coin of its own, as "
+        "client-level differential privacy needs it",
+    )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRecord:
-    """What the server held in one round: it sees every client's update."""
+    """What the server held in one round: under secure aggregation the mean of the updates and no single one."""
 
     number: int
-    weights: Float[np.ndarray, " params"]  # broadcast at the start of the round
-    updates: dict[int, Float[np.ndarray, " params"]]  # client -> broadcast minus returned weights
+    weights: Vector  # broadcast at the start of the round
+    clients: tuple[int, ...]  # whose updates are in the mean
+    mean: Vector  # weighted mean of the updates, before any noise of the server's
+    updates: dict[int, Vector]  # client -> broadcast minus returned weights
     metrics: dict[int, dict[str, float]]  # client -> what it reported
+    dropped: dict[int, str]  # client -> why
+    refused: str = ""  # why the round changed nothing, if it did not
 
 
 class ClientFailedError(Exception):
     """A client answered with an error."""
 
 
-class SeededFedAvg(FedAvg):
-    """McMahan et al. 2017, weighted by member count, as in Flower, with two changes that make runs repeatable.
+Release = Callable[[int, Received], Vector]  # round and contributions -> what is taken off the global weights
 
-    Flower samples with the global `random` over random node ids and sums replies in order of arrival. Here the
-    sample comes from (seed, round) over client numbers, and replies are summed in order of client number.
+
+def weighted_mean(server_round: int, received: Received) -> Vector:
+    """McMahan et al. 2017 (arXiv 1602.05629): every update counts as much as its client has records."""
+    if not received.clients:
+        raise RoundRefusedError(f"no client was sampled in round {server_round}")
+    return received.mean
+
+
+class SeededFedAvg(FedAvg):
+    """Flower's FedAvg with changes that make runs repeatable, and drop-outs and protections possible.
+
+    Flower samples with the global `random` over random node ids and sums replies in order of arrival. Here the sample
+    comes from (seed, round) over client numbers, and updates are summed in order of client number. A client that errs,
+    or sends what cannot be used, is left out of the round. `release` turns what came in into what goes out.
     """
 
     def __init__(
-        self, nodes: dict[int, int], plan: FederationConfig, seed: int, observe: Callable[[RoundRecord], None]
+        self,
+        nodes: dict[int, int],
+        plan: FederationConfig,
+        seed: int,
+        observe: Callable[[RoundRecord], None],
+        release: Release = weighted_mean,
     ) -> None:
         super().__init__(fraction_train=plan.participation, fraction_evaluate=0.0)
         self._nodes = nodes
         self._clients = {node: client for client, node in nodes.items()}
+        self._plan = plan
         self._seed = seed
         self._observe = observe
+        self._release = release
         self._broadcast = ArrayRecord()
         self._sampled: list[int] = []
 
@@ -69,56 +102,97 @@ class SeededFedAvg(FedAvg):
         """Messages to this round's sampled clients."""
         self._broadcast = arrays
         config["server-round"] = server_round
-        self._sampled = sample_clients(len(self._nodes), self.fraction_train, self._seed, server_round)
+        self._sampled = sample_clients(len(self._nodes), self._plan, self._seed, server_round)
         record = RecordDict({"arrays": arrays, "config": config})
         return self._construct_messages(record, [self._nodes[client] for client in self._sampled], MessageType.TRAIN)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """The weighted mean of the replies, in order of client number; the round is handed to the observer first."""
-        by_client = dict(sorted((self._clients[reply.metadata.src_node_id], reply) for reply in replies))
-        fail_on_errors(by_client, self._sampled)
+        """The new global weights; the round is handed to the observer first.
+
+        Raises:
+            BudgetSpentError: every client that was asked declined, because its budget is spent.
+            ClientFailedError: every client that was asked failed.
+            RoundRefusedError: there is nothing to release.
+        """
+        replies = list(replies)
+        if is_sum(replies):
+            received = received_sum(replies[0], self._clients)
+        else:
+            received = receive(replies, self._broadcast, self._clients, self._sampled)
+        if self._sampled and not received.clients:
+            raise _all_lost(received.dropped)
+        step = self._release(server_round, received)
         weights = flatten(self._broadcast)
         self._observe(
             RoundRecord(
-                server_round,
-                weights,
-                {c: weights - flatten(next(iter(r.content.array_records.values()))) for c, r in by_client.items()},
-                {c: reported(reply) for c, reply in by_client.items()},
+                number=server_round,
+                weights=weights,
+                clients=received.clients,
+                mean=received.mean.astype(np.float32),
+                updates=received.updates,
+                metrics=received.metrics,
+                dropped=received.dropped,
             )
         )
-        return super().aggregate_train(server_round, list(by_client.values()))
+        return unflatten(weights - step, self._broadcast), None
+
+    def refuse(self, server_round: int, refusal: RoundRefusedError) -> None:
+        """Note that a round changed nothing. Raises as `aggregate_train` does where every client failed."""
+        dropped = {self._clients[node]: why for node, why in sorted(refusal.dropped.items())}
+        if self._sampled and len(dropped) == len(self._sampled):
+            raise _all_lost(dropped)
+        weights = flatten(self._broadcast)
+        self._observe(
+            RoundRecord(
+                number=server_round,
+                weights=weights,
+                clients=(),
+                mean=np.zeros_like(weights),
+                updates={},
+                metrics={},
+                dropped=dropped,
+                refused=str(refusal),
+            )
+        )
 
 
-def sample_clients(clients: int, participation: float, seed: int, server_round: int) -> list[int]:
-    """The client numbers sampled in a round, without replacement, in increasing order.
+def sample_clients(clients: int, plan: FederationConfig, seed: int, server_round: int) -> list[int]:
+    """The client numbers sampled in a round, in increasing order: it follows from the seed, not from anybody's data.
 
     Raises:
-        ValueError: less than one client would be sampled.
+        ValueError: a fixed sample would hold less than one client.
     """
-    if clients * participation < 1 - ROUNDING:
-        raise ValueError(f"an empty round: {participation} of {clients} clients is less than one")
-    count = round(clients * participation)
     rng = generator(seed, "sample", server_round)
+    if plan.sampling == "poisson":
+        return [client for client, coin in enumerate(rng.random(clients)) if coin < plan.participation]
+    if clients * plan.participation < 1 - ROUNDING:
+        raise ValueError(f"an empty round: {plan.participation} of {clients} clients is less than one")
+    count = round(clients * plan.participation)
     return sorted(int(c) for c in rng.choice(clients, count, replace=False))
 
 
 def fail_on_errors(replies: Mapping[int, Message], asked: Iterable[int], who: str = "client") -> None:
     """Raise ClientFailedError naming every client in `asked` that answered with an error, or not in time.
 
-    A reason can be a whole traceback from another process: the last line goes into the message, the rest is a note.
+    The last line of each reason goes into the message, the rest is a note.
     """
-    errors = {number: reply.error.reason or "" for number, reply in replies.items() if reply.has_error()}
-    failed = errors | {number: "it sent no reply" for number in asked if number not in replies}
+    errors = {number: reply for number, reply in replies.items() if reply.has_error()}
+    failed = {number: reason(reply) for number, reply in errors.items()}
+    failed |= {number: NO_REPLY for number in asked if number not in replies}
     if failed:
-        last = {number: reason.strip("<>'\n ").splitlines()[-1:] or ["?"] for number, reason in failed.items()}
-        error = ClientFailedError("; ".join(f"{who} {number} failed: {line}" for number, (line,) in last.items()))
-        error.add_note("\n".join(errors.values()))
+        error = _failed(failed, who)
+        error.add_note("\n".join(reply.error.reason or "" for reply in errors.values()))
         raise error
 
 
-def reported(reply: Message) -> dict[str, float]:
-    """A reply's metrics as plain floats."""
-    metrics = next(iter(reply.content.metric_records.values()))
-    return {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+def _all_lost(dropped: Mapping[int, str]) -> Exception:
+    """Nobody is left: because their budgets are spent, or because something is broken."""
+    if all(BudgetSpentError.__name__ in why for why in dropped.values()):
+        return BudgetSpentError(f"all {len(dropped)} clients that were asked have spent their budget")
+    return _failed(dropped)
+
+
+def _failed(failed: Mapping[int, str], who: str = "client") -> ClientFailedError:
+    return ClientFailedError("; ".join(f"{who} {number} failed: {why}" for number, why in failed.items()))

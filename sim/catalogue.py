@@ -37,8 +37,14 @@ def _models() -> Rows:
 def _attacks() -> Rows:
     from attacks.registry import ATTACKS
 
-    needs = {"oracle": "a model to query", "rounds": "the training itself"}
+    needs = {"oracle": "a model to query", "rounds": "every global model", "updates": "every client's update"}
     return [{"name": a.name, "what": a.title, "needs": needs[a.needs], "source": a.source} for a in ATTACKS.values()]
+
+
+def _defences() -> Rows:
+    from sim.protect import DEFENCES
+
+    return [{"set": d.setting, "what": d.title, "against": d.against, "source": d.source} for d in DEFENCES]
 
 
 def _devices() -> Rows:
@@ -72,10 +78,12 @@ def _settings() -> Rows:
 
 
 def _fields(model: type[BaseModel], prefix: str) -> Iterator[dict[str, str]]:
+    from sim.scenario import table_of
+
     for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _fields(kind, f"{prefix}{name}.")
+        table = table_of(field.annotation)
+        if table:
+            yield from _fields(table, f"{prefix}{name}.")
         else:
             default = "required" if field.is_required() else str(field.get_default(call_default_factory=True))
             yield {"name": f"{prefix}{name}", "default": default, "what": field.description or ""}
@@ -85,6 +93,7 @@ CATALOGUE: dict[str, Callable[[], Rows]] = {
     "datasets": _datasets,
     "models": _models,
     "attacks": _attacks,
+    "defences": _defences,
     "devices": _devices,
     "scenarios": _scenarios,
     "settings": _settings,

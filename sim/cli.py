@@ -46,6 +46,7 @@ class Kind(StrEnum):
     DATASETS = "datasets"
     MODELS = "models"
     ATTACKS = "attacks"
+    DEFENCES = "defences"
     DEVICES = "devices"
     SCENARIOS = "scenarios"
     SETTINGS = "settings"
@@ -108,12 +109,33 @@ def report_command(run: RunPath, json: Json = False) -> None:
     _show(json, *report(run))
 
 
+@app.command("budget")
+def budget_command(
+    scenario: Annotated[
+        Path, typer.Argument(metavar="SCENARIO", help="A scenario file, e.g. scenarios/dp-record.toml.")
+    ],
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Say what epsilon a scenario's plan would spend, per unit and vantage, without running it."""
+    from sim.budgets import plan
+    from sim.scenario import load_scenario
+
+    found = plan(load_scenario(scenario, sets or ()))
+    if json:
+        sys.stdout.write(found.model_dump_json(indent=2) + "\n")
+        return
+    from sim.table import render_plan
+
+    render_plan(found, Console())
+
+
 @app.command("list")
 def list_command(
     kind: Annotated[Kind | None, typer.Argument(help="What to list; everything if left out.")] = None,
     json: Json = False,
 ) -> None:
-    """List the data sets, models, attacks, devices and scenarios there are, and all settings of a scenario."""
+    """List the data sets, models, attacks, defences, devices and scenarios there are, and a scenario's settings."""
     from sim.catalogue import CATALOGUE, render
 
     render({name: CATALOGUE[name]() for name in ([kind.value] if kind else CATALOGUE)}, Console(), json=json)

@@ -18,8 +18,9 @@ from edge.check import compare
 from edge.devices import DEVICES, fits
 from edge.export import export_int8, trace
 from sim.data.federation import ClientData
-from sim.federate import GLOBAL, federation_of, fresh_model, stored_model
+from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name, write_atomically
+from sim.given import federation_of, fresh_model, stored_model
 from sim.progress import Progress
 from sim.results import Calibration, EdgeResult
 from sim.scenario import Scenario

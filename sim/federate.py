@@ -2,69 +2,53 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord
-from safetensors.torch import load_file, save_file
+from jaxtyping import Float
+from safetensors.torch import save_file
 from torch import nn
 
-from clients.app import ClientRecipe, LocalData, client_app
-from clients.models import build_model
-from clients.randomness import generator, torch_generator
-from clients.weights import load_arrays, to_arrays
+from clients.app import ROUNDS, ClientRecipe, Split, client_app
+from clients.training import logits
+from clients.weights import load_arrays, load_vector, to_arrays
 from server.app import ServerRecipe, server_app
 from server.strategy import RoundRecord
 from sim import transcript
-from sim.data.federation import Federation, build_federation
 from sim.engines import Engine
 from sim.folder import RunFolder
+from sim.given import federation_of, fresh_model
 from sim.progress import Progress
+from sim.protect import Protections, protect
+from sim.results import RoundResult
 from sim.scenario import Scenario
+from sim.transcript import Ledger
 
 GLOBAL = "global.safetensors"
-
-
-@lru_cache(maxsize=2)
-def federation_of(scenario: Scenario) -> Federation:
-    """The scenario's federation, built once per process: it follows from the scenario and its seed alone."""
-    return build_federation(scenario.data, scenario.population, scenario.seed)
-
-
-def fresh_model(scenario: Scenario) -> nn.Module:
-    """The model every party starts from: the architecture and the first weights are public."""
-    return copy.deepcopy(_first_model(scenario))
-
-
-@lru_cache(maxsize=1)
-def _first_model(scenario: Scenario) -> nn.Module:
-    federation = federation_of(scenario)
-    draw = torch_generator(generator(scenario.seed, "initial weights"))
-    return build_model(scenario.model, federation.clients[0].x.shape[1:], len(federation.classes), draw)
-
-
-def stored_model(scenario: Scenario, file: Path) -> nn.Module:
-    """A model of this run, read from its file."""
-    model = fresh_model(scenario)
-    model.load_state_dict(load_file(file))
-    return model.eval()
 
 
 def federate(scenario: Scenario, engine: Engine, folder: RunFolder, progress: Progress) -> None:
     """Run the federation and the personalisation; fills `transcript/` and `models/`."""
     torch.set_num_threads(1)
+    protections, stopped = protect(scenario), ""
 
     def observe(record: RoundRecord) -> None:
-        summary = transcript.append(folder.transcript, record)
-        progress.step(f"accuracy {summary.accuracy:.3f}")
+        summary = transcript.append(folder.transcript, record, _accuracy(scenario, record.weights))
+        progress.step(f"accuracy {summary.accuracy:.3f}{_trouble(summary)}")
 
-    def finish(arrays: ArrayRecord, _: dict[int, dict[str, float]]) -> None:
+    def stop(why: str) -> None:
+        nonlocal stopped
+        stopped = why
+        progress.say(f"training stopped {why}")
+
+    def finish(arrays: ArrayRecord, reports: dict[int, dict[str, float]]) -> None:
         model = fresh_model(scenario)
         load_arrays(model, arrays)
         save_file(model.state_dict(), folder.models / GLOBAL)
+        rounds = {client: int(report[ROUNDS]) for client, report in reports.items()}
+        transcript.close(folder.transcript, Ledger(rounds=rounds, stopped=stopped))
         progress.step("personalised")
 
     clients = len(federation_of(scenario).clients)
@@ -76,12 +60,17 @@ def federate(scenario: Scenario, engine: Engine, folder: RunFolder, progress: Pr
             initial=to_arrays(fresh_model(scenario)),
             observe=observe,
             finish=finish,
+            stopped=stop,
+            release=protections.release,
+            exchange=protections.exchange,
+            settings=protections.settings,
+            rounds_allowed=protections.rounds_of_the_server,
         )
     )
-    engine(server, client_app(client_recipe(scenario, folder)), clients)
+    engine(server, client_app(client_recipe(scenario, folder, protections)), clients)
 
 
-def client_recipe(scenario: Scenario, folder: RunFolder) -> ClientRecipe:
+def client_recipe(scenario: Scenario, folder: RunFolder, protections: Protections) -> ClientRecipe:
     """What each client needs, in parts small enough to send to a worker."""
     return ClientRecipe(
         seed=scenario.seed,
@@ -90,7 +79,25 @@ def client_recipe(scenario: Scenario, folder: RunFolder) -> ClientRecipe:
         training=scenario.training,
         personalization=scenario.personalization,
         keep=_Keep(folder),
+        noise=protections.noise,
+        rounds_allowed=protections.rounds_of_a_client,
+        mods=protections.mods,
+        register=protections.register,
     )
+
+
+def _accuracy(scenario: Scenario, weights: Float[np.ndarray, " params"]) -> float:
+    """On the held-out records of all clients. The stage measures it; no client tells, and so none gives it away."""
+    held_out = [client.held_out for client in federation_of(scenario).clients]
+    model = load_vector(fresh_model(scenario), weights)
+    correct = logits(model, np.concatenate([x for x, _ in held_out])).argmax(1)
+    return float((correct == np.concatenate([y for _, y in held_out])).mean())
+
+
+def _trouble(summary: RoundResult) -> str:
+    if summary.refused:
+        return f", refused: {summary.refused}"
+    return f", {len(summary.dropped)} dropped out" if summary.dropped else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +106,8 @@ class _Load:
 
     scenario: Scenario
 
-    def __call__(self, client: int) -> LocalData:
-        data = federation_of(self.scenario).clients[client]
-        return LocalData(data.members, data.held_out)
+    def __call__(self, client: int) -> Split:
+        return federation_of(self.scenario).clients[client].members
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sim.report import words
-from sim.results import Comparison, Interval, OwnThreshold, Results, Utility
+from sim.results import Budget, Comparison, Interval, OwnThreshold, Results, Utility
 
 LUCK_TAIL = 0.025  # share of 95 % intervals that lie wholly above the truth by luck alone
 
@@ -29,6 +29,9 @@ def findings(results: Results) -> list[str]:
         _edge,
         _unmeasurable,
         _protection,
+        _protection_s_cost,
+        _rounds_lost,
+        _cannot,
         _population,
         _training_luck,
     )
@@ -98,7 +101,7 @@ def _cost(results: Results) -> Iterator[str]:
 
 def _auc_after(results: Results, row: Comparison) -> str:
     """The AUC that the attack of a comparison has after the change."""
-    after = (a for a in results.attacks if a.vantage != "server" and a.attack == row.attack)
+    after = (a for a in results.attacks if not words.aggregates(a) and a.attack == row.attack)
     return next(words.auc(a) for a in after if words.target_of(a) == row.after)
 
 
@@ -144,16 +147,17 @@ def _off_target(own: OwnThreshold) -> str:
 
 
 def _server(results: Results) -> Iterator[str]:
-    inside = words.strongest(row for row in results.attacks if row.vantage == "server")
+    inside = words.strongest(row for row in results.attacks if words.aggregates(row))
     outside = words.strongest(words.on_model(results, "global", "float32"))
     if inside is None or outside is None:
         return
     figures = f"{inside.attack} has AUC {words.auc(inside)}, against {words.auc(outside)} for somebody who may only"
     figures += " query the global model."
+    what = "every update" if inside.vantage == "server" else "the sum of the updates"
     if inside.auc_ci[0] > outside.auc_ci[1]:
-        yield f"The server, which sees every update, learns more than its users do: {figures}"
+        yield f"The server, which sees {what}, learns more than its users do: {figures}"
     else:
-        yield f"Seeing every update gives the server no clear lead with the attacks tried here: {figures}"
+        yield f"Seeing {what} gives the server no clear lead with the attacks tried here: {figures}"
 
 
 def _int8(results: Results) -> Iterator[str]:
@@ -227,19 +231,60 @@ def _unmeasurable(results: Results) -> Iterator[str]:
 
 def _protection(results: Results) -> Iterator[str]:
     if all(budget.epsilon == "inf" for budget in results.budgets):
+        hidden = results.protection is not None
         yield (
-            "Nothing in this run protects anybody: no noise is added, so epsilon is infinite and no limit on what can"
-            " leak is promised. A small leak here means only that these attacks found little; a better one may find"
-            " more."
+            f"{'Single updates are hidden, but no' if hidden else 'Nothing in this run protects anybody: no'} noise is"
+            " added, so epsilon is infinite and no limit on what can leak is promised. A small leak here means only"
+            " that these attacks found little; a better one may find more."
         )
         return
+    groups: dict[tuple[str, str, str], list[Budget]] = {}
     for budget in results.budgets:
-        if budget.epsilon == "inf":
-            yield f"Against {budget.vantage} nothing is promised to a {budget.unit}: epsilon is infinite."
+        groups.setdefault((budget.unit, words.epsilon(budget), budget.why), []).append(budget)
+    for (unit, epsilon, why), rows in groups.items():
+        against = ", and ".join(words.AGAINST[row.vantage] for row in rows)
+        if epsilon == "∞":
+            yield f"Against {against}, one {unit} is promised nothing (epsilon is infinite): {why}."
         else:
-            at = "" if budget.delta is None else f" at delta {budget.delta:g}"
-            promise = f"epsilon {budget.epsilon:g}{at}; smaller is safer."
-            yield f"Against {budget.vantage} a {budget.unit} is promised {promise}"
+            yield (
+                f"Against {against}, one {unit} is promised epsilon {epsilon} at delta {rows[0].delta:g}, with"
+                f" {rows[0].adjacency}: {why}."
+            )
+
+
+def _protection_s_cost(results: Results) -> Iterator[str]:
+    if results.protection is None:
+        return
+    parts = [
+        f"{words.cost(row)} for the {row.model} model{'s' if row.model == 'personal' else ''}"
+        f" (without it {row.unprotected:.3f})"
+        for row in results.protection.cost
+    ]
+    yield (
+        f"What protection does to accuracy, against the same run without it: {' and '.join(parts)}. The intervals cover"
+        " which people and records were in the study, not the luck of training."
+    )
+
+
+def _rounds_lost(results: Results) -> Iterator[str]:
+    if results.protection and results.protection.stopped:
+        yield f"Training stopped early, {results.protection.stopped}."
+    refused = [each for each in results.rounds if each.refused]
+    if refused:
+        yield (
+            f"{len(refused)} of {len(results.rounds)} rounds were refused and changed nothing; the first, round"
+            f" {refused[0].round}: {refused[0].refused}."
+        )
+    lost = [(each.round, *pair) for each in results.rounds for pair in each.dropped.items()]
+    if lost:
+        number, client, why = lost[0]
+        yield f"{len(lost)} updates are missing; the first is client {client}'s in round {number}: {why}."
+
+
+def _cannot(results: Results) -> Iterator[str]:
+    for attack in dict.fromkeys(row.attack for row in results.refused):
+        reason = next(row.reason for row in results.refused if row.attack == attack)
+        yield f"Not tried: {reason}."
 
 
 def _population(results: Results) -> Iterator[str]:

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int, Shaped
 
-from attacks.observation import Guess, Observation
+from attacks.observation import Guess, Observation, VantageLacksError
 from attacks.registry import ATTACKS, launch
 from clients.randomness import generator
 from sim.data.federation import Federation
 from sim.observe import Target
 from sim.progress import Progress
-from sim.results import AttackResult
+from sim.results import AttackResult, Refusal
 from sim.scenario import Scenario
 from sim.score import Score, score
 
@@ -55,21 +55,35 @@ def truth_of(federation: Federation) -> Truth:
     )
 
 
-def judge(scenario: Scenario, targets: list[Target], truth: Truth, progress: Progress) -> list[Judged]:
-    """Every attack of the scenario on every target whose vantage gives it what it needs."""
+def judge(
+    scenario: Scenario, targets: list[Target], truth: Truth, progress: Progress
+) -> tuple[list[Judged], list[Refusal]]:
+    """Every attack of the scenario on every target it is meant for, and those whose vantage lacks what they need."""
     pairs = list(_pairs(scenario, targets))
-    judged = []
+    judged: list[Judged] = []
+    refused: list[Refusal] = []
     with progress.stage("attacking", len(pairs)):
         for target, attack in pairs:
-            judged.append(_judge(scenario, target, attack, truth))
-            result = judged[-1].result
-            progress.step(f"{attack} on {target.target} {target.precision}: AUC {result.auc:.3f}")
-    return judged
+            where = f"{attack} on {target.target} {target.precision}"
+            try:
+                judged.append(_judge(scenario, target, attack, truth))
+            except VantageLacksError as lack:
+                refused.append(_refusal(target, attack, lack))
+                progress.step(f"{where}: cannot")
+            else:
+                progress.step(f"{where}: AUC {judged[-1].result.auc:.3f}")
+    return judged, refused
+
+
+def _refusal(target: Target, attack: str, lack: VantageLacksError) -> Refusal:
+    return Refusal(
+        attack=attack, vantage=target.vantage, target=target.target, precision=target.precision, reason=str(lack)
+    )
 
 
 def applies(attack: str, observation: Observation) -> bool:
     """Whether this vantage is of the kind the attack needs: a model to query, or the training itself."""
-    return (ATTACKS[attack].needs == "rounds") == (observation.oracle is None)
+    return (ATTACKS[attack].needs == "oracle") == (observation.oracle is not None)
 
 
 def guess_all(scenario: Scenario, attack: str, observations: tuple[Observation, ...], purpose: str) -> list[Guess]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -15,8 +16,9 @@ from edge.artifact import Artifact
 from edge.runtimes import predict
 from sim.data.federation import ClientData
 from sim.export import drawn, export_bytes
-from sim.federate import GLOBAL, federation_of, fresh_model, stored_model
+from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name
+from sim.given import federation_of, fresh_model, stored_model
 from sim.prepare import Prepared, stranger_side
 from sim.results import Precision
 from sim.scenario import Scenario
@@ -33,7 +35,7 @@ class Target:
     """
 
     vantage: Vantage
-    target: str
+    target: Literal["global", "personal"]
     precision: Precision
     output: Output | None
     observations: tuple[Observation, ...]
@@ -44,7 +46,7 @@ def observe(scenario: Scenario, folder: RunFolder, prepared: Prepared) -> list[T
     view = _View(scenario, folder, prepared)
     edge_output = scenario.edge.output
     return [
-        Target("server", "global", "float32", None, view.server()),
+        Target(view.aggregating, "global", "float32", None, view.aggregator()),
         Target("global-user", "global", "float32", "logits", view.global_float()),
         Target("global-user", "global", "int8", edge_output, view.global_device()),
         Target("query", "personal", "float32", "logits", view.personal_float()),
@@ -90,11 +92,16 @@ class _View:
     def clients(self) -> tuple[ClientData, ...]:
         return federation_of(self.scenario).clients
 
-    def server(self) -> tuple[Observation, ...]:
-        """The curious server: every broadcast model and every client's update, and whose they are."""
+    @property
+    def aggregating(self) -> Literal["server", "aggregator"]:
+        """Who adds the updates up: a server that sees each, or under secure aggregation one that sees their sum."""
+        return "server" if self.scenario.aggregation.protocol == "none" else "aggregator"
+
+    def aggregator(self) -> tuple[Observation, ...]:
+        """Whoever aggregates, and is curious: every broadcast model, and the updates or their sum."""
         return (
             Observation(
-                vantage="server",
+                vantage=self.aggregating,
                 candidates=candidates(self.clients),
                 population=population(self.scenario),
                 rounds=ServerRounds(self.folder.transcript),

@@ -9,7 +9,8 @@ from clients.models import ModelShapeError
 from server.strategy import ROUNDING
 from sim.data.federation import Federation
 from sim.errors import InputError
-from sim.federate import federation_of, fresh_model
+from sim.given import federation_of, fresh_model
+from sim.guard import protection_faults
 from sim.scenario import Scenario
 
 FEWEST_RECORDS = 2  # of the attacker's: one for each half of them that a reference model trains on
@@ -18,13 +19,14 @@ FEWEST_RECORDS = 2  # of the attacker's: one for each half of them that a refere
 def preflight(scenario: Scenario) -> None:
     """Raises InputError with everything that makes this scenario impossible with its data."""
     faults = [*_faults(scenario, federation_of(scenario)), *_model_faults(scenario)]
+    faults += [] if faults else protection_faults(scenario)
     if faults:
         raise InputError("\n".join(faults))
 
 
 def _faults(scenario: Scenario, federation: Federation) -> Iterator[str]:
     clients, share = len(federation.clients), scenario.federation.participation
-    if clients * share < 1 - ROUNDING:
+    if clients * share < 1 - ROUNDING and scenario.federation.sampling == "fixed":
         yield (
             f"federation.participation = {share}: of {clients} clients that is less than one, so every round would be "
             f"empty. Set it to {math.ceil(1e4 / clients) / 1e4} or more"

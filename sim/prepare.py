@@ -7,12 +7,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +24,13 @@ from attacks.observation import Records
 from attacks.references import halves
 from clients.randomness import generator
 from sim.data.federation import ClientData
-from sim.federate import federation_of
 from sim.folder import RunFolder
+from sim.given import federation_of
+from sim.noise import Strengths, strengths
 from sim.progress import Progress
 from sim.recipe import Pipeline, follow
 from sim.scenario import Scenario
+from sim.twin import train_twin, trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +54,29 @@ def prepare(scenario: Scenario, folder: RunFolder, progress: Progress) -> Prepar
 
 @contextmanager
 def preparing(scenario: Scenario, folder: RunFolder, progress: Progress) -> Iterator[None]:
-    """Train references and strangers in other processes while the block runs: they need nothing of the target.
+    """Train references, strangers and a protected run's twin in other processes while the block runs: they need
+    nothing of the target.
 
     One process per core, and each model has its own generator, so the weights do not depend on who does what when.
     """
     count = scenario.attacks.references
-    jobs: list[Callable[[], Pipeline]] = [partial(_reference, scenario, number) for number in range(count)]
-    jobs += [partial(_stranger, scenario, number) for number in range(2)]
+    noise = strengths(scenario)  # solved once, not in every process
+    jobs: list[Callable[[], Pipeline]] = [partial(_reference, scenario, noise, number) for number in range(count)]
+    jobs += [partial(_stranger, scenario, noise, number) for number in range(2)]
     context = multiprocessing.get_context("spawn")  # a fork would copy torch's and TensorFlow's locked threads
     with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), context, initializer=_begin_work) as pool:
         with _interrupts_ignored():  # workers inherit this: a Ctrl-C is for the main process, which then ends them
+            twin: list[Future[None]] = (
+                [pool.submit(train_twin, scenario, folder)] if scenario.protected and not trained(folder) else []
+            )
             futures = [pool.submit(job) for job in jobs]
         try:
             yield
-            with progress.stage("training the attackers' reference models", len(jobs)):
-                for number, _ in enumerate(as_completed(futures), start=1):
-                    progress.step(f"{number} of {len(jobs)} models")
+            with progress.stage("training the attackers' reference models", len(jobs) + len(twin)):
+                everything: list[Future[Any]] = [*twin, *futures]
+                for number, done in enumerate(as_completed(everything), start=1):
+                    done.result()
+                    progress.step(f"{number} of {len(jobs) + len(twin)} models")
         except BaseException:
             for worker in multiprocessing.active_children():  # nobody waits for work that nobody wants any more
                 worker.terminate()
@@ -125,14 +135,14 @@ def _halves(scenario: Scenario) -> Bool[np.ndarray, "references population"]:
     return halves(scenario.attacks.references, len(own), generator(scenario.seed, "reference halves"), own.device)
 
 
-def _reference(scenario: Scenario, number: int) -> Pipeline:
+def _reference(scenario: Scenario, noise: Strengths, number: int) -> Pipeline:
     """A reference follows the recipe on its half of the attacker's own population."""
     own, half = federation_of(scenario).population, _halves(scenario)[number]
     rng = generator(scenario.seed, "reference", number)
-    return follow(scenario, Records(own.x[half], own.y[half]), own.device[half], rng)
+    return follow(scenario, noise, Records(own.x[half], own.y[half]), own.device[half], rng)
 
 
-def _stranger(scenario: Scenario, number: int) -> Pipeline:
+def _stranger(scenario: Scenario, noise: Strengths, number: int) -> Pipeline:
     """Stranger 0 never saw the first group of people, stranger 1 never saw the second."""
     clients = federation_of(scenario).clients
     side = stranger_side(scenario, clients)
@@ -140,4 +150,4 @@ def _stranger(scenario: Scenario, number: int) -> Pipeline:
     members = [client.members for client in teachers]
     records = Records(np.concatenate([x for x, _ in members]), np.concatenate([y for _, y in members]))
     device = np.repeat([client.client for client in teachers], [len(y) for _, y in members])
-    return follow(scenario, records, device, generator(scenario.seed, "stranger", number))
+    return follow(scenario, noise, records, device, generator(scenario.seed, "stranger", number))

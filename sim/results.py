@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Interval = tuple[float, float]
 Precision = Literal["float32", "int8"]
 Output = Literal["logits", "probabilities"]
-Vantage = Literal["server", "global-user", "query"]
+Vantage = Literal["server", "aggregator", "global-user", "query"]
 Question = Literal["personalising", "rounding to int8"]
 
 
@@ -108,15 +108,46 @@ class Utilities(_Part):
 
 
 class Budget(_Part):
-    """What a protection promises. `epsilon` is "inf" where nothing protects."""
+    """What is promised to one unit against one vantage. `epsilon` is "inf" where nothing protects."""
 
     unit: Literal["record", "client"]
     vantage: str
     epsilon: float | Literal["inf"]
     delta: float | None
     accountant: str | None
-    adjacency: str | None
-    per_client_max: float | None
+    adjacency: str | None = Field(description="which data sets the promise holds between")
+    per_client_max: float | None = Field(description="the largest over clients, where each has a budget of its own")
+    why: str = Field(description="where the promise comes from, or why there is none")
+
+
+class Refusal(_Part):
+    """An attack that a vantage could not try."""
+
+    attack: str
+    vantage: Vantage
+    target: Literal["global", "personal"]
+    precision: Precision
+    reason: str
+
+
+class Cost(_Part):
+    """What protection takes from one model, paired: the same held-out records, the same seed, with and without it."""
+
+    model: Literal["global", "personal"]
+    unprotected: float = Field(description="accuracy of the same run without [privacy] and [aggregation]")
+    difference: float = Field(description="protected less unprotected: below 0, protection costs accuracy")
+    ci: Interval = Field(description="covers which people and records were in the study, not another training")
+
+
+class Protection(_Part):
+    """What was in force: the settings as they were solved and as they turned out."""
+
+    aggregation: str
+    record_noise_multiplier: float | None
+    client_noise_multiplier: float | None
+    client_noise: Literal["central", "local", "distributed"] | None
+    stopped: str = Field(description="why training ended early, if it did")
+    cost: list[Cost]
 
 
 class ClientResult(_Part):
@@ -194,12 +225,13 @@ class PopulationCard(_Part):
 
 
 class RoundResult(_Part):
-    """One round: the clients that took part, and the broadcast model's accuracy on their held-out records."""
+    """One round: whose updates went in, and the broadcast model's accuracy on all clients' held-out records."""
 
     round: int
-    clients: int
+    clients: list[int]
     accuracy: float
-    loss: float
+    dropped: dict[str, str] = Field(description="client -> why its update is missing")
+    refused: str = Field(description="why the round changed nothing, if it did not")
 
 
 class Results(_Part):
@@ -217,7 +249,9 @@ class Results(_Part):
     rounds: list[RoundResult]
     utility: Utilities
     budgets: list[Budget]
+    protection: Protection | None = Field(description="null where nothing protects")
     attacks: list[AttackResult]
+    refused: list[Refusal] = Field(description="attacks that a vantage lacks something for")
     comparisons: list[Comparison]
     audits: list[dict[str, str]] = []
     controls: Controls

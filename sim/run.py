@@ -15,8 +15,9 @@ from sim.controls import controls
 from sim.engines import ENGINES
 from sim.errors import InputError
 from sim.export import export
-from sim.federate import federate, federation_of
+from sim.federate import federate
 from sim.folder import RunFolder, create, open_finished, record_stage, write_atomically
+from sim.given import federation_of
 from sim.judge import SCHEMA, judge, table, truth_of
 from sim.observe import observe
 from sim.preflight import preflight
@@ -50,10 +51,10 @@ def attack(scenario: Scenario, folder: RunFolder, progress: Progress) -> Results
     prepared = prepare(scenario, folder, progress)
     with _timed(folder, "attack"):
         targets = observe(scenario, folder, prepared)
-        judged = judge(scenario, targets, truth, progress)
+        judged, refused = judge(scenario, targets, truth, progress)
     with _timed(folder, "controls"), progress.stage("running the controls"):
         both = controls(scenario, federation, prepared, truth)
-    results = summarise(scenario, folder, federation, targets, judged, both, truth)
+    results = summarise(scenario, folder, federation, targets, judged, refused, both, truth)
     part = folder.scores.with_suffix(".part")
     pq.write_table(table(judged, truth), part)
     part.replace(folder.scores)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import tomllib
+import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from pydantic_core import ErrorDetails
 
 from attacks.config import AttackConfig
 from clients.models import ModelConfig
+from clients.privacy import PrivacyConfig
 from clients.training import TrainingConfig
 from edge.config import EdgeConfig
+from server.aggregation.config import AggregationConfig
 from server.strategy import FederationConfig
 from sim.data.config import DataConfig, PopulationConfig
 from sim.errors import InputError
@@ -37,8 +40,15 @@ class Scenario(BaseModel):
     federation: FederationConfig = FederationConfig()
     training: TrainingConfig = TrainingConfig()
     personalization: TrainingConfig = TrainingConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    aggregation: AggregationConfig = AggregationConfig()
     edge: EdgeConfig = EdgeConfig()
     attacks: AttackConfig = AttackConfig()
+
+    @property
+    def protected(self) -> bool:
+        """Whether anything keeps anybody from seeing what the clients send."""
+        return self.aggregation.protocol != "none" or self.privacy != PrivacyConfig()
 
     @property
     def fingerprint(self) -> str:
@@ -120,10 +130,16 @@ def _nearest_allowed(value: object, message: str) -> str:
 
 
 def _known_keys(table: tuple[int | str, ...]) -> list[str]:
-    model: Any = Scenario
+    model: type[BaseModel] | None = Scenario
     for part in table:
-        model = model.model_fields[str(part)].annotation
-    return list(model.model_fields)
+        model = table_of(model.model_fields[str(part)].annotation) if model else None
+    return list(model.model_fields) if model else []
+
+
+def table_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401  # whatever stands behind a field's colon
+    """The model behind a setting that is a table of its own, also where it may be left out; None for a plain value."""
+    kinds = typing.get_args(annotation) or (annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -125,6 +125,23 @@ def auc_difference(
     return Difference(areas[1] - areas[0], _difference_interval(areas, figures, member))
 
 
+def accuracy_difference(
+    before: Membership, after: Membership, person: Labels, rng: np.random.Generator, bootstrap: int = 1000
+) -> Difference:
+    """The accuracy of `after` less that of `before`, paired: for each record, whether each of two models is right.
+
+    The 95 % interval holds percentiles of a bootstrap that draws people, then records of each. Like `auc_difference` it
+    covers who and what was in the study, not another training.
+    """
+    change = after.astype(np.float64) - before
+    groups = [change[person == each] for each in np.unique(person)]
+    replicates = np.empty(bootstrap)
+    for i in range(bootstrap):
+        people = [groups[k] for k in rng.integers(len(groups), size=len(groups))]
+        replicates[i] = np.concatenate([rng.choice(records, len(records)) for records in people]).mean()
+    return Difference(float(change.mean()), _percentiles(replicates))
+
+
 def roc(scores: Scores, member: Membership) -> tuple[Scores, Scores, Scores]:
     """False-positive rate, true-positive rate and threshold, one point per distinct score, from (0, 0) to (1, 1).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -11,30 +12,35 @@ from jaxtyping import Bool, Float
 from clients.models import parameter_count
 from clients.randomness import generator
 from sim import transcript
+from sim.budgets import budgets
 from sim.data.federation import Federation
 from sim.export import calibration_card, checks
-from sim.federate import fresh_model
 from sim.findings import findings
 from sim.folder import RunFolder, read_stages
+from sim.given import fresh_model
 from sim.judge import Judged, Truth
+from sim.noise import Participation, strengths
 from sim.observe import Target
 from sim.paired import comparisons
 from sim.results import (
     AttackRow,
-    Budget,
     ClientResult,
     Controls,
+    Cost,
     DataCard,
     Interval,
     PersonResult,
     PopulationCard,
     Precision,
+    Protection,
+    Refusal,
     Results,
     Utilities,
     Utility,
 )
 from sim.scenario import Scenario
-from sim.score import accuracy_interval, score
+from sim.score import accuracy_difference, accuracy_interval, score
+from sim.twin import twin_correct
 
 Correct = Bool[np.ndarray, " records"]
 PACKAGES = ("seepage", "flwr", "torch", "numpy", "tensorflow-cpu", "tflite-micro", "ai-edge-litert", "scikit-learn")
@@ -46,21 +52,15 @@ def summarise(
     federation: Federation,
     targets: list[Target],
     judged: list[Judged],
+    refused: list[Refusal],
     controls: Controls,
     truth: Truth,
 ) -> Results:
     """All of `results.json`."""
-    correct = {(t.target, t.precision): _correct(t) for t in targets if t.observations[0].oracle is not None}
+    correct: Mapping[tuple[str, Precision], Correct] = {
+        (t.target, t.precision): _correct(t) for t in targets if t.observations[0].oracle is not None
+    }
     strongest = max(judged, key=lambda each: each.result.auc)
-    unprotected = Budget(
-        unit="record",
-        vantage="every vantage",
-        epsilon="inf",
-        delta=None,
-        accountant=None,
-        adjacency=None,
-        per_client_max=None,
-    )
     results = Results(
         scenario=scenario.name,
         title=scenario.title or scenario.name,
@@ -76,8 +76,10 @@ def summarise(
             personal=_utility(correct["personal", "float32"], truth),
             device=_utility(correct["personal", "int8"], truth),
         ),
-        budgets=[unprotected, unprotected.model_copy(update={"unit": "client"})],
+        budgets=budgets(scenario, _participation(folder)),
+        protection=_protection(scenario, folder, correct, truth),
         attacks=[each.result for each in judged],
+        refused=refused,
         comparisons=comparisons(scenario, judged, truth),
         controls=controls,
         exposure_attack=_row(strongest),
@@ -88,6 +90,43 @@ def summarise(
         findings=[],
     )
     return results.model_copy(update={"findings": findings(results)})
+
+
+def _participation(folder: RunFolder) -> Participation:
+    """Who really took part: rounds that released something, and what the clients say that they trained in."""
+    released = [len(summary.clients) for summary in transcript.summaries(folder.transcript) if not summary.refused]
+    rounds = transcript.ledger(folder.transcript).rounds
+    return Participation(arrived=tuple(released), trained=tuple(rounds[client] for client in sorted(rounds)))
+
+
+def _protection(
+    scenario: Scenario, folder: RunFolder, correct: Mapping[tuple[str, Precision], Correct], truth: Truth
+) -> Protection | None:
+    if not scenario.protected:
+        return None
+    noise, client = strengths(scenario), scenario.privacy.client
+    return Protection(
+        aggregation=scenario.aggregation.protocol,
+        record_noise_multiplier=noise.record,
+        client_noise_multiplier=noise.client,
+        client_noise=client.where if client else None,
+        stopped=transcript.ledger(folder.transcript).stopped,
+        cost=[_cost(scenario, "global", folder, correct, truth), _cost(scenario, "personal", folder, correct, truth)],
+    )
+
+
+def _cost(
+    scenario: Scenario,
+    model: Literal["global", "personal"],
+    folder: RunFolder,
+    correct: Mapping[tuple[str, Precision], Correct],
+    truth: Truth,
+) -> Cost:
+    held_out = ~truth.member
+    before, after = twin_correct(folder)[model][held_out], correct[model, "float32"][held_out]
+    rng = generator(scenario.seed, "cost", model)
+    found = accuracy_difference(before, after, truth.person[held_out], rng)
+    return Cost(model=model, unprotected=float(before.mean()), difference=found.difference, ci=found.ci)
 
 
 def _row(judged: Judged) -> AttackRow:

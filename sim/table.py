@@ -12,8 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from sim.budgets import Plan
 from sim.report import words
-from sim.results import AttackResult, Control, EdgeResult, Results, TprAtFpr, Utility
+from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TprAtFpr, Utility
 
 MAX_WIDTH = 100
 _LOW, _LOWER = "0.01", "0.001"
@@ -28,7 +29,8 @@ def render(results: Results, console: Console, report: Path | None = None) -> No
     if results.data.synthetic:
         console.print(Text("SYNTHETIC DATA: these figures say nothing about any real person.", "bold"), width=width)
     console.print()
-    for section in (_attacks(results, width), _controls(results), _accuracy(results), _edge(results)):
+    protected = [_promises(results.budgets), _cost(results)] if results.protection else []
+    for section in (_attacks(results, width), *protected, _controls(results), _accuracy(results), _edge(results)):
         console.print(section, width=width)
         console.print()
     console.print(Text("Findings", style="bold"))
@@ -124,6 +126,40 @@ def _controls(results: Results) -> Table:
     ):
         auc = f"{words.rate(control.auc)} {words.interval(control.auc_ci)}"
         table.add_row(Text(name), Text(sees), Text(auc), _held(control))
+    return table
+
+
+def render_plan(plan: Plan, console: Console) -> None:
+    """Print what a plan would promise, with how much noise, and why."""
+    width = min(MAX_WIDTH, console.width)
+    console.print(_promises(plan.budgets), width=width)
+    for unit, noise in (("record", plan.record_noise_multiplier), ("client", plan.client_noise_multiplier)):
+        if noise is not None:
+            _bullet(f"noise multiplier for a {unit}: {noise:.4g}", console, width)
+    for why in dict.fromkeys(f"epsilon {words.epsilon(budget)}: {budget.why}" for budget in plan.budgets):
+        _bullet(why, console, width)
+
+
+def _promises(budgets: Sequence[Budget]) -> Table:
+    table = _grid("What is promised (epsilon; smaller is safer)", ("against", "unit", "epsilon", "delta", "between"), 2)
+    for budget in budgets:
+        delta = "-" if budget.delta is None else f"{budget.delta:g}"
+        row = (
+            words.AGAINST[budget.vantage],
+            f"one {budget.unit}",
+            words.epsilon(budget),
+            delta,
+            budget.adjacency or "-",
+        )
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _cost(results: Results) -> Table:
+    table = _grid("What protection costs (accuracy, same run without it)", ("model", "without", "difference"), 1)
+    assert results.protection is not None
+    for row in results.protection.cost:
+        table.add_row(*map(Text, (row.model, words.rate(row.unprotected), words.cost(row))))
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import overload
@@ -16,20 +17,26 @@ from server.strategy import RoundRecord
 from sim.results import RoundResult
 
 ROUNDS = "rounds.jsonl"
+LEDGER = "ledger.json"
 
 
-def append(folder: Path, record: RoundRecord) -> RoundResult:
-    """Store one round and return its summary line."""
-    clients = sorted(record.updates)
-    save_file(
-        {
-            "weights": record.weights,
-            "clients": np.array(clients, dtype=np.int64),
-            "updates": np.stack([record.updates[c] for c in clients]),
-        },
-        _file(folder, record.number),
+def append(folder: Path, record: RoundRecord, accuracy: float) -> RoundResult:
+    """Store one round and return its summary line. `accuracy` is the broadcast model's on all held-out records."""
+    tensors = {
+        "weights": record.weights,
+        "clients": np.array(record.clients, dtype=np.int64),
+        "mean": record.mean,
+    }
+    if record.updates:
+        tensors["updates"] = np.stack([record.updates[client] for client in record.clients])
+    save_file(tensors, _file(folder, record.number))
+    summary = RoundResult(
+        round=record.number,
+        clients=list(record.clients),
+        accuracy=accuracy,
+        dropped={str(client): why for client, why in record.dropped.items()},
+        refused=record.refused,
     )
-    summary = _summary(record)
     with (folder / ROUNDS).open("a", encoding="utf-8") as lines:
         lines.write(json.dumps({**summary.model_dump(), "metrics": record.metrics}) + "\n")
     return summary
@@ -41,8 +48,27 @@ def summaries(folder: Path) -> list[RoundResult]:
     return [RoundResult(**{k: v for k, v in json.loads(line).items() if k != "metrics"}) for line in lines]
 
 
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """How training ended: the rounds that each client says it trained in, and why it stopped early, if it did."""
+
+    rounds: dict[int, int]
+    stopped: str
+
+
+def close(folder: Path, ledger: Ledger) -> None:
+    """Store how training ended."""
+    (folder / LEDGER).write_text(json.dumps(asdict(ledger)), encoding="utf-8")
+
+
+def ledger(folder: Path) -> Ledger:
+    """How training ended."""
+    content = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
+    return Ledger({int(client): rounds for client, rounds in content["rounds"].items()}, content["stopped"])
+
+
 class ServerRounds(Sequence[ServerRound]):
-    """All rounds as the curious server sees them, read from disk when asked for."""
+    """All rounds as whoever aggregates sees them, read from disk when asked for."""
 
     def __init__(self, folder: Path) -> None:
         self._files = sorted(folder.glob("round-*.safetensors"))
@@ -60,17 +86,6 @@ class ServerRounds(Sequence[ServerRound]):
         return _read(self._files[index])
 
 
-def _summary(record: RoundRecord) -> RoundResult:
-    reports = list(record.metrics.values())
-    held_out, members = sum(r["held-out"] for r in reports), sum(r["num-examples"] for r in reports)
-    return RoundResult(
-        round=record.number,
-        clients=len(reports),
-        accuracy=sum(r["correct"] for r in reports) / held_out,
-        loss=sum(r["loss"] * r["num-examples"] for r in reports) / members,
-    )
-
-
 def _file(folder: Path, number: int) -> Path:
     return folder / f"round-{number:06d}.safetensors"
 
@@ -78,5 +93,11 @@ def _file(folder: Path, number: int) -> Path:
 @lru_cache(maxsize=64)
 def _read(file: Path) -> ServerRound:
     tensors = load_file(file)
-    updates = dict(zip(tensors["clients"].tolist(), tensors["updates"], strict=True))
-    return ServerRound(int(file.stem.removeprefix("round-")), tensors["weights"], updates)
+    clients = tuple(tensors["clients"].tolist())
+    return ServerRound(
+        number=int(file.stem.removeprefix("round-")),
+        weights=tensors["weights"],
+        clients=clients,
+        mean=tensors["mean"],
+        updates=dict(zip(clients, tensors["updates"], strict=True)) if "updates" in tensors else {},
+    )

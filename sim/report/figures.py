@@ -77,12 +77,12 @@ def learning_curve(results: Results) -> style.Figure:
     figure.add_scatter(
         x=[r.round for r in results.rounds],
         y=[r.accuracy for r in results.rounds],
-        customdata=[[r.clients, r.loss] for r in results.rounds],
+        customdata=[[len(r.clients), len(r.dropped)] for r in results.rounds],
         mode="lines+markers",
         line={"color": style.BLUE, "width": 2.2},
         marker={"size": 6},
         hovertemplate=(
-            "round %{x}: accuracy %{y:.3f}<br>%{customdata[0]} clients, loss %{customdata[1]:.3f}<extra></extra>"
+            "round %{x}: accuracy %{y:.3f}<br>%{customdata[0]} clients, %{customdata[1]} dropped out<extra></extra>"
         ),
     )
     figure.update_xaxes(title={"text": "round"})

@@ -74,9 +74,7 @@ def _panel(vantage: str, model: str, rows: list[AttackResult], scores: pa.Table)
 
 
 def _caption(vantage: str, rows: list[AttackResult]) -> str:
-    who = (
-        f"Somebody who {words.VANTAGES[vantage].may}" if vantage != "server" else "The server, which sees every update"
-    )
+    who = f"{'The server, which' if words.aggregates(rows[0]) else 'Somebody who'} {words.VANTAGES[vantage].may}"
     caught = sum(words.singles_out(row) for row in rows)
     if all(row.tpr_at_fpr.get("0.01") is None for row in rows):
         return f"{who}. Too few non-members to read the curves at 1 % false alarms."

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sim.results import (
     AttackResult,
     AttackRow,
+    Budget,
     Comparison,
     Control,
+    Cost,
     DataCard,
     EdgeResult,
     Interval,
@@ -46,6 +49,12 @@ VANTAGES = {
             "The records, and the personal models, which never leave their devices.",
         ),
         Vantage(
+            "aggregator",
+            "sees only the sum of the updates",
+            "The global model of every round, the sum of what the clients sent back, and who took part.",
+            "Any single client's update, the records, and the personal models.",
+        ),
+        Vantage(
             "global-user",
             "may query the global model",
             "The finished global model's answers to any record it asks about.",
@@ -58,6 +67,15 @@ VANTAGES = {
             "The updates, other people's models, and the inside of the model.",
         ),
     )
+}
+
+AGAINST = {
+    "every vantage": "everybody",
+    "server": "the server, which sees every update",
+    "aggregator": "the server, which sees only the sum of the updates",
+    "peer": "other clients, which get every global model",
+    "global-user": "users of the global model",
+    "query": "whoever may query the personal model",
 }
 
 MODELS = (
@@ -73,13 +91,18 @@ def target_of(row: AttackResult | AttackRow) -> str:
 
 
 def model_of(row: AttackResult | AttackRow) -> str:
-    """As `target_of`, but the server attacks the training, of which no single model is the target."""
-    return "the training" if row.vantage == "server" else target_of(row)
+    """As `target_of`, but whoever aggregates attacks the training, of which no single model is the target."""
+    return "the training" if aggregates(row) else target_of(row)
+
+
+def aggregates(row: AttackResult | AttackRow) -> bool:
+    """Whether the attacker is whoever adds the updates up."""
+    return row.vantage in ("server", "aggregator")
 
 
 def named(row: AttackResult | AttackRow) -> str:
     """An attack and what it attacks, for sentences, such as "rmia on the personal int8 models"."""
-    if row.vantage == "server":
+    if aggregates(row):
         return f"{row.attack} on {model_of(row)}"
     return f"{row.attack} on the {model_of(row)} model{'s' if row.target == 'personal' else ''}"
 
@@ -147,6 +170,21 @@ def falls(row: Comparison) -> bool:
 def reading(row: Comparison) -> str:
     """What a difference says, in two words."""
     return "leaks more" if rises(row) else "leaks less" if falls(row) else "not settled"
+
+
+def epsilon(budget: Budget) -> str:
+    """An epsilon as a promise prints it: rounded up in its third place, so that it is never said to be smaller."""
+    if budget.epsilon == "inf":
+        return "∞"
+    places = 2 - math.floor(math.log10(budget.epsilon)) if budget.epsilon > 0 else 2
+    up = math.ceil(round(budget.epsilon * 10**places, 6)) / 10**places
+    return f"{up:g}"
+
+
+def cost(row: Cost) -> str:
+    """What protection does to an accuracy, with its interval."""
+    value, low, high = (f"{figure:+z.3f}" for figure in (row.difference, *row.ci))
+    return f"{value} [{low}, {high}]"
 
 
 def percent_interval(ci: Interval) -> str:

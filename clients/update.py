@@ -1,0 +1,70 @@
+"""Client-level protection on the device: the update is clipped before it leaves, and where asked, noised as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
+from jaxtyping import Float
+
+from clients.aggregation.payload import WEIGHT
+from clients.randomness import generator
+from clients.weights import flatten, unflatten
+
+CLIPPING_NORM = "clipping-norm"  # in the server's config, where the norm adapts
+WITHIN = "within"  # metric: 1 where the update was not longer than the clipping norm, else 0
+SLACK = 1e-4  # room for rounding to float32 and to fixed point, which must not make an update longer than the norm
+
+Mod: TypeAlias = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
+Vector = Float[np.ndarray, " params"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatePrivacy:
+    """A Flower mod around `train`: clips the update to an L2 norm, and adds Gaussian noise where it is local.
+
+    Unit: client. With `noise_multiplier` z > 0 (local noise) whatever leaves is private against everybody: sensitivity
+    2C under replacing all of the client's records by any others, noise zC. With z = 0 it only bounds what one client
+    can do to the sum; whoever adds noise to the sum makes it private. Every client weighs the same, and reports nothing
+    else: its number of records and its loss would be releases of their own.
+    """
+
+    seed: int
+    clipping_norm: float
+    noise_multiplier: float = 0.0
+    adaptive: bool = False  # the norm comes with the server's message, and one bit goes back
+
+    def __call__(self, message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+        """Pass the message on, and clip and noise what comes back."""
+        reply = call_next(message, context)
+        if message.metadata.message_type != MessageType.TRAIN or reply.has_error():
+            return reply
+        config = message.content.config_records["config"]
+        norm = float(config[CLIPPING_NORM]) if self.adaptive else self.clipping_norm  # type: ignore[arg-type]
+        arrays = next(iter(message.content.array_records.values()))
+        update = _update(arrays, next(iter(reply.content.array_records.values())))
+        metrics: dict[str, float] = {WEIGHT: 1}
+        if self.adaptive:
+            metrics[WITHIN] = float(np.linalg.norm(update) <= norm)
+        rng = generator(
+            self.seed,
+            "local noise",
+            int(config["server-round"]),
+            int(context.node_config["partition-id"]),  # type: ignore[arg-type]
+        )
+        private = clip(update, norm * (1 - SLACK)) + rng.normal(0.0, self.noise_multiplier * norm, update.shape)
+        noised = unflatten(flatten(arrays) - private, arrays)
+        return Message(RecordDict({"arrays": noised, "metrics": MetricRecord(metrics)}), reply_to=message)  # type: ignore[arg-type]
+
+
+def clip(update: Vector, norm: float) -> Vector:
+    """`update`, shortened to L2 norm `norm` if it is longer. A zero update stays zero."""
+    length = float(np.linalg.norm(update))
+    return update if length <= norm else update * (norm / length)
+
+
+def _update(before: ArrayRecord, after: ArrayRecord) -> Vector:
+    return flatten(before).astype(np.float64) - flatten(after)

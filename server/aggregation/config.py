@@ -1,0 +1,34 @@
+"""The [aggregation] table of a scenario: who gets to see single updates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class AggregationConfig(BaseModel):
+    """Whether the server sees every update, or only their sum, and by which protocol."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocol: Literal["none", "secagg", "secagg-plus-flower", "ckks"] = Field(
+        "none", description="who sees single updates: see `seepage list defences`"
+    )
+    threshold: float = Field(
+        0.67,
+        gt=0.5,
+        lt=1,
+        description="secagg: share of a client's neighbours that must stay to the end of a round; more than half, so "
+        "that the server can never gather both shares of a secret",
+    )
+    neighbours: int | None = Field(
+        None, ge=2, description="secagg: clients each client shares secrets with; default: enough for 2^-40, or all"
+    )
+    colluding: int = Field(
+        0, ge=0, description="clients that may be in league with the server: the threshold and the noise allow for them"
+    )
+    largest_update: float = Field(
+        16.0, gt=0, description="no entry of an update may be larger, or the client refuses: room in the fixed point"
+    )
+    largest_weight: int = Field(10_000, ge=1, description="no client may have more members: room in the fixed point")

@@ -1,0 +1,98 @@
+"""Protections that could not be vouched for: refused before any work, each with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sim.given import federation_of, fresh_model
+from sim.noise import planned, rounds_of_a_client, rounds_of_the_server, strengths
+from sim.protect import FEWEST_IN_A_SUM, secagg_rules
+from sim.scenario import Scenario
+
+
+def protection_faults(scenario: Scenario) -> Iterator[str]:
+    """What is wrong with this scenario's `[privacy]` and `[aggregation]`. Later faults are looked for only without
+    earlier ones, since they need a plan that can be accounted for.
+    """
+    faults = [*_client_faults(scenario), *_record_faults(scenario), *_aggregation_faults(scenario)]
+    yield from faults or _noise_faults(scenario)
+
+
+def _client_faults(scenario: Scenario) -> Iterator[str]:
+    client, plan = scenario.privacy.client, scenario.federation
+    if client is None:
+        return
+    if client.where != "local" and plan.sampling == "fixed" and plan.participation < 1:
+        yield (
+            f'privacy.client.where = "{client.where}" with federation.sampling = "fixed" and participation = '
+            f"{plan.participation:g}: the budget is computed for clients that are sampled by a coin each. Set "
+            'federation.sampling = "poisson", or federation.participation = 1'
+        )
+    if client.where != "central" and client.clipping == "adaptive":
+        yield (
+            f'privacy.client.clipping = "adaptive" with where = "{client.where}": the norm can only adapt where the '
+            'server adds the noise, to the count as well. Set clipping = "fixed", or where = "central"'
+        )
+    if client.where == "distributed" and scenario.aggregation.protocol != "secagg":
+        yield (
+            f'privacy.client.where = "distributed" with aggregation.protocol = "{scenario.aggregation.protocol}": each '
+            "client adds a share of the noise, which is enough only in the sum, and in whole numbers, so nobody may "
+            'see less than that sum. Set aggregation.protocol = "secagg"'
+        )
+
+
+def _record_faults(scenario: Scenario) -> Iterator[str]:
+    if scenario.privacy.record is None:
+        return
+    from clients.dp_sgd import unsafe  # Opacus takes seconds to import
+
+    yield from (f"model.name = {scenario.model.name}: {fault}" for fault in unsafe(fresh_model(scenario)))
+
+
+def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
+    settings, plan = scenario.aggregation, scenario.federation
+    if settings.protocol == "none":
+        if settings.colluding:
+            yield (
+                f'aggregation.colluding = {settings.colluding} with protocol = "none": a server that sees every update '
+                "needs nobody's help. Leave it out, or choose a protocol"
+            )
+        return
+    clients = len(federation_of(scenario).clients)
+    expected = round(clients * plan.participation)
+    if expected < FEWEST_IN_A_SUM:
+        yield (
+            f'aggregation.protocol = "{settings.protocol}" with {expected} of {clients} clients in a round: of two, '
+            f"each learns the other's update from the sum. Raise federation.participation, to have {FEWEST_IN_A_SUM}"
+        )
+    elif settings.protocol == "secagg":
+        from server.aggregation.graph import neighbourhood
+
+        try:
+            neighbourhood(expected, secagg_rules(settings))
+        except ValueError as error:
+            yield f"aggregation: {error}"
+    most = max(int(client.member.sum()) for client in federation_of(scenario).clients)
+    if most > settings.largest_weight and scenario.privacy.client is None and scenario.privacy.record is None:
+        yield (
+            f"aggregation.largest_weight = {settings.largest_weight:,}: a client has {most:,} members, and its update "
+            f"times that will not fit into the fixed point; {most:,} is enough"
+        )
+
+
+def _noise_faults(scenario: Scenario) -> Iterator[str]:
+    if scenario.privacy.record is None and scenario.privacy.client is None:
+        return
+    from clients.accounting import AccountingError
+
+    try:
+        strengths(scenario)
+    except AccountingError as error:
+        yield f"privacy: {error}"
+        return
+    for unit, rounds in (("record", rounds_of_a_client(scenario)), ("client", rounds_of_the_server(scenario))):
+        if rounds == 0 and planned(scenario).most:
+            yield (
+                f"privacy: max_epsilon leaves no room for a single round of the {unit}'s budget (personalisation is "
+                "kept in reserve). Raise max_epsilon or noise_multiplier, or lower the epochs"
+            )
