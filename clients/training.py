@@ -44,7 +44,7 @@ def train(
     """
     draw = torch_generator(rng)
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
-    optimizer = _optimizer(model, config)
+    optimizer = build_optimizer(model, config)
     loss_sum = torch.zeros(())
     model.train()
     for _ in range(config.epochs):
@@ -56,7 +56,7 @@ def train(
             optimizer.step()
             loss_sum += loss.detach() * len(batch)
     model.eval()
-    if not all(torch.isfinite(weights).all() for weights in model.parameters()):
+    if not is_finite(model):
         raise DivergedError(
             f"training diverged (loss {loss_sum.item():g}) with {config.optimizer} at learning rate "
             f"{config.learning_rate:g}; choose a smaller one"
@@ -64,7 +64,13 @@ def train(
     return float(loss_sum) / len(labels)
 
 
-def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def is_finite(model: nn.Module) -> bool:
+    """Whether no weight is NaN or infinite."""
+    return all(bool(torch.isfinite(weights).all()) for weights in model.parameters())
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """A fresh optimiser for the model's weights."""
     weights, rate, decay = model.parameters(), config.learning_rate, config.weight_decay
     if config.optimizer == "adam":
         return torch.optim.Adam(weights, rate, weight_decay=decay, fused=True)
