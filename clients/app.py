@@ -83,7 +83,7 @@ def _client(context: Context) -> int:
 
 
 def _rounds(context: Context) -> int:
-    return int(context.state[_STATE][ROUNDS]) if _STATE in context.state else 0  # type: ignore[arg-type, index]
+    return int(context.state[_STATE][ROUNDS]) if _STATE in context.state else 0  # type: ignore[arg-type]  # as _spend wrote
 
 
 def _spend(context: Context, allowed: int | None) -> None:

@@ -37,11 +37,6 @@ class UnsafeForPrivacyError(ValueError):
     """The model has layers for which DP-SGD guarantees nothing."""
 
 
-def steps(config: TrainingConfig, privacy: RecordPrivacyConfig) -> int:
-    """Steps that one call of `train_privately` takes, whatever the number of records."""
-    return config.epochs * max(1, round(1 / privacy.sampling_rate))
-
-
 def train_privately(
     model: nn.Module,
     x: Float[np.ndarray, "records ..."],
@@ -72,7 +67,7 @@ def train_privately(
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Full backward hook is firing")  # of the first layer, as is right
-        for _ in range(steps(config, privacy)):
+        for _ in range(privacy.steps(config.epochs)):
             batch = torch.from_numpy(np.flatnonzero(rng.random(len(y)) < privacy.sampling_rate))
             optimizer.zero_grad()
             backward(inputs[batch], labels[batch])
@@ -85,7 +80,7 @@ def train_privately(
         )
     model.load_state_dict(trained.state_dict())
     model.eval()
-    return steps(config, privacy)
+    return privacy.steps(config.epochs)
 
 
 def unsafe(model: nn.Module) -> list[str]:

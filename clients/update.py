@@ -67,4 +67,5 @@ def clip(update: Vector, norm: float) -> Vector:
 
 
 def _update(before: ArrayRecord, after: ArrayRecord) -> Vector:
-    return flatten(before).astype(np.float64) - flatten(after)
+    update: Vector = flatten(before).astype(np.float64) - flatten(after)
+    return update

@@ -83,10 +83,13 @@ def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
 def _noise_faults(scenario: Scenario) -> Iterator[str]:
     if scenario.privacy.record is None and scenario.privacy.client is None:
         return
-    from clients.accounting import AccountingError
+    from clients.accounting import AccountingError, with_count
 
     try:
-        strengths(scenario)
+        noise = strengths(scenario)
+        for config, multiplier in ((scenario.privacy.record, noise.record), (scenario.privacy.client, noise.client)):
+            if config and multiplier and config.clipping == "adaptive" and config.count_noise:
+                with_count(multiplier, config.count_noise)
     except AccountingError as error:
         yield f"privacy: {error}"
         return

@@ -245,7 +245,7 @@ class Defence:
 
 DEFENCES = (
     Defence(
-        "[privacy.record]",
+        "privacy.record",
         "DP-SGD on every client: record level",
         "everybody, also the holder of the personal model",
         "Abadi et al. 2016, arXiv 1607.00133",

@@ -136,22 +136,15 @@ def render_plan(plan: Plan, console: Console) -> None:
     for unit, noise in (("record", plan.record_noise_multiplier), ("client", plan.client_noise_multiplier)):
         if noise is not None:
             _bullet(f"noise multiplier for a {unit}: {noise:.4g}", console, width)
-    for why in dict.fromkeys(f"epsilon {words.epsilon(budget)}: {budget.why}" for budget in plan.budgets):
+    for why in dict.fromkeys(map(words.promise, plan.budgets)):
         _bullet(why, console, width)
 
 
 def _promises(budgets: Sequence[Budget]) -> Table:
-    table = _grid("What is promised (epsilon; smaller is safer)", ("against", "unit", "epsilon", "delta", "between"), 2)
+    table = _grid("What is promised (smaller is safer)", ("to one", "against", "epsilon", "delta"), 2)
     for budget in budgets:
         delta = "-" if budget.delta is None else f"{budget.delta:g}"
-        row = (
-            words.AGAINST[budget.vantage],
-            f"one {budget.unit}",
-            words.epsilon(budget),
-            delta,
-            budget.adjacency or "-",
-        )
-        table.add_row(*map(Text, row))
+        table.add_row(*map(Text, (budget.unit, words.AGAINST[budget.vantage], words.epsilon(budget), delta)))
     return table
 
 

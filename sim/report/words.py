@@ -181,6 +181,12 @@ def epsilon(budget: Budget) -> str:
     return f"{up:g}"
 
 
+def promise(budget: Budget) -> str:
+    """An epsilon with what it stands on, such as "epsilon 8, with one record of a client ...: DP-SGD on the client"."""
+    between = f", with {budget.adjacency}" if budget.adjacency else f" for a {budget.unit}"
+    return f"epsilon {epsilon(budget)}{between}: {budget.why}"
+
+
 def cost(row: Cost) -> str:
     """What protection does to an accuracy, with its interval."""
     value, low, high = (f"{figure:+z.3f}" for figure in (row.difference, *row.ci))

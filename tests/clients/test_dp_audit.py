@@ -13,7 +13,7 @@ from scipy.stats import beta
 from torch import nn
 
 from clients.accounting import epsilon, gaussian, subsampled_gaussian
-from clients.dp_sgd import steps, train_privately
+from clients.dp_sgd import train_privately
 from clients.privacy import RecordPrivacyConfig
 from clients.randomness import generator
 from clients.training import TrainingConfig
@@ -52,7 +52,7 @@ def settings(noise_multiplier, rate=1.0, clipping_norm=1.0):
 
 
 def claimed(noise_multiplier, rate=1.0, epochs=1):
-    count = steps(TrainingConfig(epochs=epochs), settings(noise_multiplier, rate))
+    count = settings(noise_multiplier, rate).steps(epochs)
     return epsilon(subsampled_gaussian(noise_multiplier, rate, count), DELTA)
 
 

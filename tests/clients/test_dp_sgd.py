@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from clients.dp_sgd import UnsafeForPrivacyError, steps, train_privately, unsafe
+from clients.dp_sgd import UnsafeForPrivacyError, train_privately, unsafe
 from clients.models import MODELS, ModelConfig, build_model
 from clients.privacy import RecordPrivacyConfig
 from clients.training import DivergedError, TrainingConfig
@@ -149,7 +149,7 @@ def test_weights_follow_from_the_generator_alone():
 @pytest.mark.parametrize(("epochs", "rate", "count"), [(3, 0.1, 30), (2, 1.0, 2), (4, 0.7, 4), (5, 0.3, 15)])
 def test_steps_are_those_of_the_plan_not_of_the_data(epochs, rate, count):
     config, setting = TrainingConfig(epochs=epochs), privacy(sampling_rate=rate)
-    assert steps(config, setting) == count
+    assert setting.steps(config.epochs) == count
     for number in (0, 7, 41):
         x, y = records((12,), number)
         assert train_privately(build(), x, y, config, setting, 1.0, np.random.default_rng(0)) == count
