@@ -8,10 +8,11 @@ Why 2t > k + c for threshold t, k neighbours and c colluders among them: a neigh
 of a client and never both; colluders give both. So the server sees k + c shares of a client at most, even if it tells
 every neighbour something else about who dropped out, and it would need 2t to have t of each kind.
 
-What it holds against: an honest-but-curious server together with colluding clients within that bound. It also catches
-a server that swaps keys, asks twice, or asks for both kinds. It does not bind the server to how it chose graph and
-sample: a malicious one may surround a client with colluders. Nor does it check what clients send: one that masks
-nonsense spoils the sum unnoticed.
+Unit: all that one client contributes in a round. Vantage: an honest-but-curious server together with colluding clients
+within that bound sees the sum, who took part, and nothing else; it is no differential privacy, and says nothing about
+what the sums themselves give away. Caught is a server that swaps keys, asks twice, or asks for both kinds. Not caught
+is one that surrounds a client with colluders, for it draws graph and sample; nor a client that masks nonsense, which
+spoils the sum unnoticed.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class SecAggMod:
             return _error(message, str(error))
         except Exception as error:  # its text may hold anything, and the server would read it
             logging.getLogger(__name__).info("secure aggregation failed on this client", exc_info=error)
-            return _error(message, f"secure aggregation failed on the client: {type(error).__name__}")
+            return _error(message, f"the client failed at {message.metadata.message_type}: {type(error).__name__}")
         return Message(reply, reply_to=message)
 
 

@@ -75,10 +75,10 @@ def threshold_of(neighbours: int, share: float) -> int:
 def degree(clients: int, colluding_share: float, dropout_share: float, threshold: float = 2 / 3) -> int:
     """The fewest neighbours with which a random graph is safe and rarely fails; `clients` - 1 if no sparse one is.
 
-    Union bounds over the clients of hypergeometric tails, as in Bell et al. section 3, for t = floor(threshold k) + 1:
-    with probability 2^-40 at most some client has 2t - k colluders among its neighbours, or k/2 clients in a row are
-    all colluders or dropped, which can cut the ring in two; with 2^-20 at most some client keeps fewer than t
-    neighbours.
+    Union bounds over the clients of hypergeometric tails, in the manner of Bell et al., for t = floor(threshold k) + 1:
+    with probability 2^-40 at most some client has 2t - k colluders among its neighbours (stricter than their t, see
+    clients.aggregation.secagg), or k/2 clients in a row are all colluders or dropped, which can cut the ring in two;
+    with 2^-20 at most some client keeps fewer than t neighbours.
     """
     colluders, dropped = math.ceil(colluding_share * clients), math.ceil(dropout_share * clients)
     for k in range(2, clients - 1, 2):
