@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Literal
 
-import dp_accounting as dp  # type: ignore[import-untyped]
+import dp_accounting as dp
 import numpy as np
 from dp_accounting import pld, rdp
 from jaxtyping import Float

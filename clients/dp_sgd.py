@@ -21,10 +21,10 @@ from clients.randomness import torch_generator
 from clients.training import DivergedError, TrainingConfig, build_optimizer, is_finite
 
 _HANDLERS = logging.root.handlers[:]  # Opacus adds one on import, which would print Flower's lines a second time
-from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping  # type: ignore[import-untyped]  # noqa: E402
-from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping  # type: ignore[import-untyped]  # noqa: E402
-from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping  # type: ignore[import-untyped]  # noqa: E402
-from opacus.validators import ModuleValidator  # type: ignore[import-untyped]  # noqa: E402
+from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping  # noqa: E402
+from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping  # noqa: E402
+from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping  # noqa: E402
+from opacus.validators import ModuleValidator  # noqa: E402
 
 logging.root.handlers[:] = _HANDLERS
 

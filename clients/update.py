@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
@@ -42,19 +42,15 @@ class UpdatePrivacy:
         reply = call_next(message, context)
         if message.metadata.message_type != MessageType.TRAIN or reply.has_error():
             return reply
-        config = message.content.config_records["config"]
-        norm = float(config[CLIPPING_NORM]) if self.adaptive else self.clipping_norm  # type: ignore[arg-type]
+        config: Any = message.content["config"]  # the server's: numbers under known names
+        norm = float(config[CLIPPING_NORM]) if self.adaptive else self.clipping_norm
         arrays = next(iter(message.content.array_records.values()))
         update = _update(arrays, next(iter(reply.content.array_records.values())))
         metrics: dict[str, float] = {WEIGHT: 1}
         if self.adaptive:
             metrics[WITHIN] = float(np.linalg.norm(update) <= norm)
-        rng = generator(
-            self.seed,
-            "local noise",
-            int(config["server-round"]),
-            int(context.node_config["partition-id"]),  # type: ignore[arg-type]
-        )
+        client = int(context.node_config["partition-id"])
+        rng = generator(self.seed, "local noise", int(config["server-round"]), client)
         private = clip(update, norm * (1 - SLACK)) + rng.normal(0.0, self.noise_multiplier * norm, update.shape)
         noised = unflatten(flatten(arrays) - private, arrays)
         return Message(RecordDict({"arrays": noised, "metrics": MetricRecord(metrics)}), reply_to=message)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, Message
 from clients.aggregation.payload import Vector, pack
 
 if TYPE_CHECKING:
-    import tenseal  # type: ignore[import-untyped]
+    import tenseal
 
 # One 60-bit prime carries the ciphertexts; the second only exists because TenSEAL makes switching keys, which we drop.
 # 100 bits at degree 4096 are inside the 109 that the homomorphic encryption standard allows for 128-bit security.

@@ -16,7 +16,7 @@ from server.aggregation import Collected, RoundRefusedError
 from server.received import NO_REPLY, reason
 
 if TYPE_CHECKING:
-    import tenseal  # type: ignore[import-untyped]
+    import tenseal
 
 Total = Float[np.ndarray, " values"]
 
