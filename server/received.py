@@ -14,6 +14,7 @@ from clients.weights import flatten
 
 Vector = Float[np.ndarray, " params"]
 NO_REPLY = "no reply came"
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +93,22 @@ def _fault(reply: Message, broadcast: ArrayRecord) -> str:
     if shapes != due:
         wrong = next((name for name in due if shapes.get(name) != due[name]), "one that the model has not")
         return f"its array {wrong} has shape {shapes.get(wrong)}, the model's has {due.get(wrong)}"
-    try:
-        finite = all(np.isfinite(array.numpy()).all() for array in _arrays(reply).values())
-    except (TypeError, ValueError):
-        return "its arrays cannot be read as numbers"
-    if not finite:
-        return "its update is not finite (NaN or infinity)"
+    if fault := _fault_inside(_arrays(reply), list(due.values())):
+        return fault
     weight = reported(reply).get(WEIGHT, np.nan)
     return "" if np.isfinite(weight) and weight > 0 else f"its weight ({WEIGHT}) is {weight:g}, not a positive number"
+
+
+def _fault_inside(arrays: ArrayRecord, due: list[tuple[int, ...]]) -> str:
+    """What makes the values themselves unusable, or nothing: an array can hold other than it declares."""
+    try:
+        held = [np.asarray(array.numpy()) for array in arrays.values()]
+    except Exception:  # noqa: BLE001  # NumPy raises as many kinds as there are kinds of bytes
+        return "its arrays cannot be read as numbers"
+    if any(values.dtype.kind not in "fiu" for values in held) or [values.shape for values in held] != due:
+        return "its arrays do not hold the numbers that they declare"
+    finite = all((np.abs(values) <= LARGEST).all() for values in held)  # false for NaN, too
+    return "" if finite else "its update is not finite (NaN, infinity, or too large for float32)"
 
 
 def _shapes(arrays: ArrayRecord) -> dict[str, tuple[int, ...]]:

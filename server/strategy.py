@@ -140,7 +140,7 @@ class SeededFedAvg(FedAvg):
 
     def refuse(self, server_round: int, refusal: RoundRefusedError) -> None:
         """Note that a round changed nothing. Raises as `aggregate_train` does where every client failed."""
-        dropped = {self._clients[node]: why for node, why in sorted(refusal.dropped.items())}
+        dropped = dict(sorted((self._clients[node], why) for node, why in refusal.dropped.items()))
         if self._sampled and len(dropped) == len(self._sampled):
             raise _all_lost(dropped)
         weights = flatten(self._broadcast)

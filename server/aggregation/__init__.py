@@ -76,6 +76,6 @@ def received_sum(reply: Message, clients: Mapping[int, int]) -> Received:
         clients=tuple(sorted(clients[node] for node in about["survivors"])),
         total=sums.update,
         weight=sums.weight,
-        dropped={clients[node]: why for node, why in zip(about["dropped"], about["reasons"], strict=True)},
+        dropped=dict(sorted((clients[n], why) for n, why in zip(about["dropped"], about["reasons"], strict=True))),
         sums=sums.metrics,
     )
