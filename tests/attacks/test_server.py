@@ -12,6 +12,11 @@ from attacks import broadcast, cosine, loss_series
 from attacks.observation import Observation, Records, ServerRound, VantageLacksError
 
 
+def a_round(number, weights, updates):
+    mean = np.mean(list(updates.values()), axis=0) if updates else np.zeros_like(weights)
+    return ServerRound(number, weights, tuple(updates), mean, updates)
+
+
 @pytest.fixture(scope="module")
 def observation():
     """A model with all that could go wrong: convolution, batch norm, dropout, a 4-dimensional input."""
@@ -23,7 +28,7 @@ def observation():
     params = sum(p.numel() for p in model.parameters())
     model[1].running_mean += torch.rand(3, generator=generator)
     rounds = [
-        ServerRound(
+        a_round(
             number,
             rng.normal(scale=0.5, size=params),
             {c: rng.normal(size=params) for c in (0, 1) if (number + c) % 3},
@@ -86,12 +91,12 @@ def test_loss_series_equals_one_forward_pass_per_round(observation):
 
 @pytest.mark.parametrize(("rounds", "most", "picked"), [(3, 12, [0, 1, 2]), (25, 3, [0, 12, 24]), (9, 1, [8])])
 def test_rounds_are_evenly_spaced_with_the_last(rounds, most, picked):
-    seen = [ServerRound(i, np.zeros(1), {}) for i in range(rounds)]
+    seen = [a_round(i, np.zeros(1), {}) for i in range(rounds)]
     assert [r.number for r in broadcast.evenly_spaced(seen, most)] == picked
 
 
 def test_a_gradient_or_update_of_zero_says_nothing(observation):
-    still = [ServerRound(r.number, r.weights, {1: np.zeros_like(r.weights)}) for r in observation.rounds]
+    still = [a_round(r.number, r.weights, {1: np.zeros_like(r.weights)}) for r in observation.rounds]
     unmoved = Observation(
         vantage="server",
         candidates=observation.candidates,

@@ -70,7 +70,7 @@ def world(seed, leaks):
         architecture=start,
         client=np.ones(len(candidates), dtype=np.int64),
     )
-    return {"oracle": user, "rounds": server}, member
+    return {"oracle": user, "rounds": server, "updates": server}, member
 
 
 def federation(model, *clients):
@@ -81,8 +81,9 @@ def federation(model, *clients):
         for client, data in enumerate(clients, start=1):
             vector_to_parameters(torch.tensor(weights), model.parameters())
             local[client] = weights - to_vector(trained(model, data, 25, 0.3))
-        rounds.append(ServerRound(number, weights, local))
-        weights = weights - np.mean(list(local.values()), axis=0)
+        mean = np.mean(list(local.values()), axis=0)
+        rounds.append(ServerRound(number, weights, tuple(local), mean, local))
+        weights = weights - mean
     return rounds
 
 
@@ -163,7 +164,16 @@ def frozen(observation):
         observation.candidates.x.tobytes() + observation.candidates.y.tobytes(),
         observation.population.x.tobytes() + observation.population.y.tobytes(),
         [r.trained_on.tobytes() for r in observation.references],
-        [(r.number, r.weights.tobytes(), [(c, u.tobytes()) for c, u in r.updates.items()]) for r in observation.rounds],
+        [
+            (
+                r.number,
+                r.weights.tobytes(),
+                r.clients,
+                r.mean.tobytes(),
+                [(c, u.tobytes()) for c, u in r.updates.items()],
+            )
+            for r in observation.rounds
+        ],
         observation.architecture and (observation.architecture.training, to_vector(observation.architecture).tobytes()),
     ]
 
@@ -181,16 +191,33 @@ def test_says_what_it_cost_whatever_ran_before(name, leaking):
 @every_attack
 def test_says_what_the_vantage_lacks(name, leaking):
     attack, observation = ATTACKS[name], leaking[0][ATTACKS[name].needs]
-    gone = {"oracle": {"oracle": None}, "rounds": {"rounds": ()}}[attack.needs]
-    things = {"oracle": "model to query", "rounds": "training rounds"}
-    refused(name, replace(observation, **gone), things[attack.needs])
+    gone, thing = (
+        ({"oracle": None}, "model to query") if attack.needs == "oracle" else ({"rounds": ()}, "training rounds")
+    )
+    refused(name, replace(observation, **gone), thing)
     if attack.references:
         refused(name, replace(observation, references=()), "reference models")
-    if attack.needs == "rounds":
+    if attack.needs != "oracle":
         refused(name, replace(observation, architecture=None), "model architecture")
+    if attack.needs == "updates":
+        refused(name, aggregated(observation), "single client's update")
     if attack.client:
         refused(name, replace(observation, client=None), "client that the candidates belong to")
     refused(name, replace(observation, candidates=observation.candidates[:0]), "candidates")
+
+
+def aggregated(observation):
+    """What is left of a server's view under secure aggregation: the mean of each round, and who is in it."""
+    rounds = [replace(seen, updates={}) for seen in observation.rounds]
+    return replace(observation, vantage="aggregator", rounds=rounds)
+
+
+@pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.needs == "rounds"])
+def test_works_as_well_without_single_updates(name, leaking):
+    """Secure aggregation hides nothing that such an attack looks at."""
+    observation = leaking[0]["rounds"]
+    same = launch(name, aggregated(observation), np.random.default_rng(0))
+    np.testing.assert_array_equal(same.scores, run(name, leaking).scores)
 
 
 def refused(name, observation, thing):
