@@ -242,13 +242,13 @@ def _protection(results: Results) -> Iterator[str]:
     for budget in results.budgets:
         groups.setdefault((budget.unit, words.epsilon(budget), budget.why), []).append(budget)
     for (unit, epsilon, why), rows in groups.items():
-        against = ", and ".join(words.AGAINST[row.vantage] for row in rows)
+        against = "; ".join(words.AGAINST[row.vantage] for row in rows)
         if epsilon == "∞":
-            yield f"Against {against}, one {unit} is promised nothing (epsilon is infinite): {why}."
+            yield f"One {unit} is promised nothing (epsilon is infinite) against {against}: {why}."
         else:
             yield (
-                f"Against {against}, one {unit} is promised epsilon {epsilon} at delta {rows[0].delta:g}, with"
-                f" {rows[0].adjacency}: {why}."
+                f"One {unit} is promised epsilon {epsilon} at delta {rows[0].delta:g}, with {rows[0].adjacency}, against"
+                f" {against}: {why}."
             )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sim.given import federation_of, fresh_model
 from sim.noise import planned, rounds_of_a_client, rounds_of_the_server, strengths
-from sim.protect import FEWEST_IN_A_SUM, secagg_rules
+from sim.protect import FEWEST_IN_A_SUM, expected_clients, secagg_rules
 from sim.scenario import Scenario
 
 
@@ -50,7 +50,7 @@ def _record_faults(scenario: Scenario) -> Iterator[str]:
 
 
 def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
-    settings, plan = scenario.aggregation, scenario.federation
+    settings = scenario.aggregation
     if settings.protocol == "none":
         if settings.colluding:
             yield (
@@ -59,7 +59,7 @@ def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
             )
         return
     clients = len(federation_of(scenario).clients)
-    expected = round(clients * plan.participation)
+    expected = expected_clients(scenario)
     if expected < FEWEST_IN_A_SUM:
         yield (
             f'aggregation.protocol = "{settings.protocol}" with {expected} of {clients} clients in a round: of two, '

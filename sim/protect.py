@@ -114,7 +114,7 @@ def _secagg(scenario: Scenario) -> _Aggregation:
         encoding=encoding,
         metrics=_metrics(scenario),
         seed=scenario.seed,
-        colluding=scenario.aggregation.colluding,
+        colluding=_among_neighbours(scenario),
     )
     budget = _budget_of_sums(scenario)
     return _Aggregation((mod,), lambda nodes: partial(_masked_round, scenario, encoding, nodes, budget), register)
@@ -144,6 +144,22 @@ def _masked_round(
         before_unmask=budget,
     )
     return [as_reply(collected, metrics, messages)]
+
+
+def _among_neighbours(scenario: Scenario) -> int:
+    """How many of a client's neighbours the client itself reckons with: all colluders, where the graph was not made
+    sparse with their share in mind.
+    """
+    from server.aggregation.graph import neighbourhood
+
+    settings, clients = scenario.aggregation, expected_clients(scenario)
+    found = neighbourhood(clients, secagg_rules(settings))
+    return settings.colluding if settings.neighbours or found.neighbours == clients - 1 else 0
+
+
+def expected_clients(scenario: Scenario) -> int:
+    """How many clients a round is planned for."""
+    return max(1, round(len(federation_of(scenario).clients) * scenario.federation.participation))
 
 
 def secagg_rules(settings: AggregationConfig) -> Rules:

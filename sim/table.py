@@ -149,7 +149,7 @@ def _promises(budgets: Sequence[Budget]) -> Table:
 
 
 def _cost(results: Results) -> Table:
-    table = _grid("What protection costs (accuracy, same run without it)", ("model", "without", "difference"), 1)
+    table = _grid("Accuracy: what protection costs", ("model", "without it", "difference"), 1)
     assert results.protection is not None
     for row in results.protection.cost:
         table.add_row(*map(Text, (row.model, words.rate(row.unprotected), words.cost(row))))

@@ -71,8 +71,8 @@ VANTAGES = {
 
 AGAINST = {
     "every vantage": "everybody",
-    "server": "the server, which sees every update",
-    "aggregator": "the server, which sees only the sum of the updates",
+    "server": "a server that sees every update",
+    "aggregator": "a server that sees only sums of updates",
     "peer": "other clients, which get every global model",
     "global-user": "users of the global model",
     "query": "whoever may query the personal model",
