@@ -1,54 +1,59 @@
-"""The ClientApp: what it answers, what stays with it, and that held-out records never reach its training."""
+"""The ClientApp: what it answers, what stays with it, and how many rounds it lets itself train."""
 
 import numpy as np
 import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from clients.app import ClientRecipe, LocalData, client_app
+from clients.app import ClientRecipe, RecordNoise, client_app
 from clients.models import ModelConfig, build_model
-from clients.training import TrainingConfig, logits
+from clients.privacy import BudgetSpentError, RecordPrivacyConfig
+from clients.randomness import generator
+from clients.training import TrainingConfig, train
+from clients.update import UpdatePrivacy
 from clients.weights import flatten, to_arrays, to_vector
 
 pytestmark = pytest.mark.usefixtures("task_identity")
 TRAIN, PERSONALIZE = "train", "train.personalize"
 RNG = np.random.default_rng(0)
-X, Y = RNG.normal(size=(40, 6)).astype(np.float32), RNG.integers(3, size=40)
+X, Y = RNG.normal(size=(25, 6)).astype(np.float32), RNG.integers(3, size=25)
+DP_SGD = RecordNoise(RecordPrivacyConfig(noise_multiplier=1.0, sampling_rate=0.5), 1.0)
 
 
 def build():
     return build_model(ModelConfig(name="mlp", width=8), (6,), 3, torch.Generator().manual_seed(0))
 
 
-def honest(client):
-    return LocalData((X[:25], Y[:25]), (X[25:], Y[25:]))
+def members(client):
+    return X, Y
 
 
-def poisoned(client):
-    """The same members; held-out records that would ruin every weight they touched."""
-    return LocalData((X[:25], Y[:25]), (np.full((9, 6), np.nan, dtype=np.float32), np.full(9, 2)))
+class Device:
+    """One client with its app and its state, which answers one message after another."""
 
-
-def ask(kind, load=honest, client=3, server_round=1, seed=5):
-    """One message to a fresh app: the reply, and the personal models it kept."""
-    kept = {}
-
-    def keep(number, model):
-        kept[number] = to_vector(model)
-
-    app = client_app(
-        ClientRecipe(
+    def __init__(self, client=3, seed=5, load=members, **recipe):
+        self.kept = {}
+        self.recipe = ClientRecipe(
             seed=seed,
             load=load,
             build=build,
             training=TrainingConfig(epochs=2),
             personalization=TrainingConfig(epochs=4, learning_rate=0.1),
-            keep=keep,
+            keep=lambda number, model: self.kept.__setitem__(number, to_vector(model)),
+            **recipe,
         )
-    )
-    content = RecordDict({"arrays": to_arrays(build()), "config": ConfigRecord({"server-round": server_round})})
-    context = Context(run_id=1, node_id=77, node_config={"partition-id": client}, state=RecordDict(), run_config={})
-    return app(Message(content, dst_node_id=77, message_type=kind), context), kept
+        self.app = client_app(self.recipe)
+        self.context = Context(
+            run_id=1, node_id=77, node_config={"partition-id": client}, state=RecordDict(), run_config={}
+        )
+
+    def ask(self, kind, server_round=1):
+        content = RecordDict({"arrays": to_arrays(build()), "config": ConfigRecord({"server-round": server_round})})
+        return self.app(Message(content, dst_node_id=77, message_type=kind), self.context)
+
+    def rounds(self):
+        """What it says at the end."""
+        return self.ask(PERSONALIZE).content["metrics"]["rounds"]
 
 
 def weights(reply):
@@ -56,37 +61,114 @@ def weights(reply):
 
 
 def test_a_query_tells_the_client_s_number():
-    reply, _ = ask("query", client=11)
+    reply = Device(client=11).ask("query")
     assert dict(reply.content["metrics"]) == {"client": 11} and list(reply.content) == ["metrics"]
 
 
-def test_training_returns_new_weights_and_what_the_broadcast_ones_were_worth():
-    reply, kept = ask(TRAIN)
-    assert not np.array_equal(weights(reply), to_vector(build())) and not kept
-    metrics = dict(reply.content["metrics"])
-    held_right = int((logits(build(), X[25:]).argmax(1) == Y[25:]).sum())
-    assert metrics.pop("loss") > 0
-    assert metrics == {"num-examples": 25, "held-out": 15, "correct": held_right}
+def test_training_returns_new_weights_its_loss_and_its_number_of_records_and_nothing_else():
+    device = Device()
+    reply, model = device.ask(TRAIN), build()
+    loss = train(model, X, Y, device.recipe.training, generator(5, TRAIN, 1, 3))
+    assert np.array_equal(weights(reply), to_vector(model)) and not device.kept
+    assert sorted(reply.content) == ["arrays", "metrics"]
+    assert dict(reply.content["metrics"]) == {"num-examples": 25, "loss": loss}
 
 
 def test_the_personal_model_stays():
-    reply, kept = ask(PERSONALIZE)
-    assert list(kept) == [3] and not np.array_equal(kept[3], to_vector(build()))
-    assert list(reply.content) == ["metrics"] and not reply.content.array_records
-
-
-@pytest.mark.parametrize("kind", [TRAIN, PERSONALIZE])
-def test_held_out_records_never_reach_training(kind):
-    (reply, kept), (other, others) = ask(kind), ask(kind, load=poisoned)
-    assert reply.content["metrics"]["loss"] == other.content["metrics"]["loss"]
-    if kind == TRAIN:
-        assert weights(reply).tobytes() == weights(other).tobytes()
-    else:
-        assert kept[3].tobytes() == others[3].tobytes()
+    device = Device()
+    reply = device.ask(PERSONALIZE)
+    assert list(device.kept) == [3] and not np.array_equal(device.kept[3], to_vector(build()))
+    assert dict(reply.content["metrics"]) == {"rounds": 0} and list(reply.content) == ["metrics"]
 
 
 def test_seed_round_client_and_kind_each_give_other_draws():
-    base = weights(ask(TRAIN)[0])
-    assert np.array_equal(weights(ask(TRAIN)[0]), base)
-    for change in ({"seed": 6}, {"server_round": 2}, {"client": 4}):
-        assert not np.array_equal(weights(ask(TRAIN, **change)[0]), base)
+    base = weights(Device().ask(TRAIN))
+    assert np.array_equal(weights(Device().ask(TRAIN)), base)
+    for other in (Device(seed=6).ask(TRAIN), Device().ask(TRAIN, server_round=2), Device(client=4).ask(TRAIN)):
+        assert not np.array_equal(weights(other), base)
+
+
+def test_under_dp_sgd_a_client_says_nothing_that_is_private():
+    """Not its loss, and not how many records it has: with other records only the weights differ."""
+    device = Device(noise=DP_SGD)
+    fewer = Device(noise=DP_SGD, load=lambda client: (X[:7], Y[:7]))
+    for reply in (device.ask(TRAIN), fewer.ask(TRAIN)):
+        assert sorted(reply.content) == ["arrays", "metrics"]
+        assert dict(reply.content["metrics"]) == {"num-examples": 1}
+    assert dict(device.ask(PERSONALIZE).content["metrics"]) == {"rounds": 1}
+
+
+def test_the_personal_model_is_trained_with_dp_sgd_too():
+    """Noise of ten thousand times the clipping norm shows in it."""
+    loud = RecordNoise(DP_SGD.config, 1e4)
+    plain, noised = Device(), Device(noise=loud)
+    for device in (plain, noised):
+        device.ask(PERSONALIZE)
+    assert np.linalg.norm(noised.kept[3]) > 100 * np.linalg.norm(plain.kept[3])
+
+
+def test_rounds_are_counted_in_the_client_s_own_state():
+    device = Device()
+    for number in (1, 2, 5):
+        device.ask(TRAIN, number)
+    assert device.context.state["privacy"]["rounds"] == 3 and device.rounds() == 3
+    device.ask("query")
+    assert device.rounds() == 3  # neither questions nor personalising are rounds
+
+
+def test_a_reply_that_never_arrives_was_a_round_all_the_same():
+    """The server asks again with the same round number: whoever listened has seen two releases."""
+    device = Device(rounds_allowed=2)
+    lost, again = device.ask(TRAIN, 1), device.ask(TRAIN, 1)
+    assert np.array_equal(weights(lost), weights(again)) and device.rounds() == 2
+    with pytest.raises(BudgetSpentError):
+        device.ask(TRAIN, 2)
+
+
+def test_training_that_fails_was_a_round_too():
+    """Its records were used, and that it failed can be seen: nothing that a server sends gets a round for free."""
+    device = Device(load=lambda client: (X * np.nan, Y), rounds_allowed=1)
+    with pytest.raises(Exception, match="diverged"):
+        device.ask(TRAIN)
+    with pytest.raises(BudgetSpentError):
+        device.ask(TRAIN)
+
+
+def test_a_client_declines_the_round_that_its_budget_has_no_room_for():
+    loaded = []
+    device = Device(rounds_allowed=2, load=lambda client: loaded.append(client) or (X, Y))
+    device.ask(TRAIN, 1), device.ask(TRAIN, 2)
+    with pytest.raises(BudgetSpentError, match="one more round than 2 would pass max_epsilon"):
+        device.ask(TRAIN, 3)
+    assert loaded == [3, 3]  # it declines before it looks at a record
+    assert device.rounds() == 2 and list(device.kept) == [3]  # and may still personalise
+    with pytest.raises(BudgetSpentError):
+        Device(rounds_allowed=0).ask(TRAIN)
+
+
+def test_mods_lie_around_training_the_first_outermost():
+    seen = []
+
+    def note(name):
+        def mod(message, context, call_next):
+            seen.append(name)
+            reply = call_next(message, context)
+            seen.append((name, dict(reply.content["metrics"])))
+            return reply
+
+        return mod
+
+    inner = UpdatePrivacy(seed=1, clipping_norm=0.01)
+    reply = Device(mods=(note("outside"), inner, note("inside"))).ask(TRAIN)
+    assert seen[:2] == ["outside", "inside"] and seen[2][0] == "inside" and seen[2][1]["num-examples"] == 25
+    assert seen[3] == ("outside", {"num-examples": 1})
+    assert 0.009 < np.linalg.norm(to_vector(build()) - weights(reply)) <= 0.01
+
+
+def test_what_is_registered_is_answered():
+    def register(app):
+        @app.train("keys")
+        def keys(message, context):
+            return Message(RecordDict(), reply_to=message)
+
+    assert Device(register=register).ask("train.keys").metadata.message_type == "train.keys"

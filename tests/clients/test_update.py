@@ -1,0 +1,128 @@
+"""What leaves a client under client-level privacy: no longer than the norm, noised where asked, and nothing else."""
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as vectors
+from scipy.stats import kstest
+
+from clients.update import SLACK, UpdatePrivacy, clip
+from clients.weights import flatten
+
+pytestmark = pytest.mark.usefixtures("task_identity")
+SIZE = 6
+START = np.linspace(-1, 1, SIZE, dtype=np.float32)
+MANY = 40_000
+
+
+def model(values):
+    values = np.asarray(values, np.float32)
+    return ArrayRecord({"weight": Array(values[:4].reshape(2, 2)), "bias": Array(values[4:])})
+
+
+def sent(update, privacy, *, kind="train", start=START, number=1, client=0, norm=9.0):
+    """Broadcast and reply, where training moved the weights by `update` and reports more than it should."""
+    settings = ConfigRecord({"server-round": number, "clipping-norm": norm})
+    message = Message(RecordDict({"arrays": model(start), "config": settings}), dst_node_id=7, message_type=kind)
+    context = Context(run_id=1, node_id=7, node_config={"partition-id": client}, state=RecordDict(), run_config={})
+    trained = RecordDict(
+        {
+            "arrays": model(start - update),
+            "metrics": MetricRecord({"num-examples": 25, "loss": 0.7}),
+            "more": ConfigRecord({"about": "my records"}),
+        }
+    )
+    return message, privacy(message, context, lambda asked, _: Message(trained, reply_to=asked))
+
+
+def left(update, privacy, **where):
+    """The update as the server works it out."""
+    message, reply = sent(update, privacy, **where)
+    return flatten(message.content["arrays"]).astype(np.float64) - flatten(reply.content["arrays"])
+
+
+def noise(seed=1, number=1, client=0, multiplier=1.5, update=None):
+    """What is added to the update of a large model."""
+    privacy = UpdatePrivacy(seed=seed, clipping_norm=2.0, noise_multiplier=multiplier)
+    moved = np.zeros(MANY) if update is None else update
+    return left(moved, privacy, start=np.zeros(MANY, np.float32), number=number, client=client) - moved
+
+
+finite = st.floats(-1e30, 1e30)
+
+
+@given(vectors(np.float64, SIZE, elements=finite), st.floats(0.01, 100))
+def test_a_clipped_vector_points_as_before_and_is_never_longer(update, norm):
+    clipped = clip(update, norm)
+    assert np.linalg.norm(clipped) <= norm * (1 + 1e-12)
+    np.testing.assert_allclose(clipped * max(1, np.linalg.norm(update) / norm), update, rtol=1e-9, atol=1e-300)
+
+
+@settings(deadline=None)
+@given(vectors(np.float64, SIZE, elements=finite), st.floats(0.1, 100))
+def test_what_leaves_is_no_longer_than_the_norm_rounding_and_all(update, norm):
+    found = left(update, UpdatePrivacy(seed=1, clipping_norm=norm))
+    assert np.linalg.norm(found) <= norm
+    moved = START.astype(np.float64) - (START - update).astype(np.float32)  # what training really returned, in float32
+    np.testing.assert_allclose(found, clip(moved, norm * (1 - SLACK)), atol=1e-6 * max(1, norm))
+
+
+def test_clipping_by_hand():
+    long, short = np.array([3.0, 0, 0, 4, 0, 0]), np.array([0.3, 0, 0, 0.4, 0, 0])
+    privacy = UpdatePrivacy(seed=1, clipping_norm=2.0)
+    np.testing.assert_allclose(left(long, privacy), [1.2, 0, 0, 1.6, 0, 0], rtol=2 * SLACK, atol=1e-6)
+    np.testing.assert_allclose(left(short, privacy), short, atol=1e-6)
+    np.testing.assert_array_equal(left(np.zeros(SIZE), privacy), 0)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_nothing_but_the_update_leaves(adaptive):
+    """Neither its number of records nor its loss, nor whatever else training put into its reply."""
+    _, reply = sent(np.ones(SIZE), UpdatePrivacy(seed=1, clipping_norm=1.0, adaptive=adaptive))
+    assert sorted(reply.content) == ["arrays", "metrics"]
+    assert {name: array.shape for name, array in reply.content["arrays"].items()} == {"weight": (2, 2), "bias": (2,)}
+    assert dict(reply.content["metrics"]) == {"num-examples": 1} | ({"within": 1.0} if adaptive else {})
+
+
+def test_the_adaptive_norm_is_the_server_s_and_one_bit_says_whether_it_sufficed():
+    privacy, update = UpdatePrivacy(seed=1, clipping_norm=1.0, adaptive=True), np.array([3.0, 0, 0, 4, 0, 0])
+    zeros = np.zeros(SIZE, np.float32)  # so that the update is exact
+    for norm, bit in ((4.999, 0.0), (5.0, 1.0), (5.001, 1.0), (2.5, 0.0)):
+        _, reply = sent(update, privacy, start=zeros, norm=norm)
+        assert reply.content["metrics"]["within"] == bit
+    np.testing.assert_allclose(left(update, privacy, start=zeros, norm=2.5), update / 2, rtol=2 * SLACK)
+
+
+def test_local_noise_has_the_standard_deviation_it_should():
+    """Noise multiplier 1.5, norm 2: standard deviation 3 on every weight, whatever the update."""
+    assert kstest(noise() / 3, "norm").pvalue > 1e-3
+    assert noise().std() == pytest.approx(3, rel=4 / np.sqrt(2 * MANY))
+    assert not noise(multiplier=0.0).any()
+    far = np.full(MANY, 1e6)
+    left_over = noise(update=far) + far - clip(far, 2 * (1 - SLACK))
+    assert left_over.std() == pytest.approx(3, rel=4 / np.sqrt(2 * MANY))
+    assert abs(left_over.mean()) < 4 * 3 / np.sqrt(MANY)
+
+
+def test_noise_follows_from_seed_round_and_client_and_is_independent_between_them():
+    base = noise()
+    assert np.array_equal(noise(), base)
+    others = [noise(seed=2), noise(number=2), noise(client=1), noise(client=2)]
+    between = np.corrcoef([base, *others])[np.triu_indices(5, 1)]
+    assert np.abs(between).max() < 4 / np.sqrt(MANY)
+
+
+@pytest.mark.parametrize("kind", ["query", "train.personalize", "evaluate"])
+def test_other_messages_pass_untouched(kind):
+    _, reply = sent(np.ones(SIZE), UpdatePrivacy(seed=1, clipping_norm=0.1, noise_multiplier=9.0), kind=kind)
+    assert sorted(reply.content) == ["arrays", "metrics", "more"]
+    assert dict(reply.content["metrics"]) == {"num-examples": 25, "loss": 0.7}
+    np.testing.assert_array_equal(flatten(reply.content["arrays"]), START - 1)
+
+
+def test_an_error_stays_an_error():
+    message = Message(RecordDict(), dst_node_id=7, message_type="train")
+    error = Message(Error(code=2, reason="its disk is full"), reply_to=message)
+    assert UpdatePrivacy(seed=1, clipping_norm=1.0)(message, None, lambda *_: error) is error
