@@ -87,7 +87,8 @@ def test_nothing_on_the_wire_gives_a_client_away(run, monkeypatch, protocol):
     for seen in plain.rounds:
         for update in seen.updates.values():
             for form in (update, -update, seen.weights - update, update.astype(np.float64)):
-                assert not any(form[i : i + 2].tobytes() in wire for i in range(0, len(update) - 1, 40))
+                pairs = (form[i : i + 2] for i in range(0, len(update) - 1, 40))
+                assert not any(pair.tobytes() in wire for pair in pairs if pair.all())  # zeros are everywhere
     trained = [content for content in replies if "masked" in content or "ckks-ciphertexts" in content]
     assert len(trained) >= 12
     assert all(not content.metric_records for content in trained)
