@@ -7,7 +7,7 @@ import pytest
 
 from sim.controls import _blind, controls
 from sim.data.federation import toss
-from sim.federate import federation_of
+from sim.given import federation_of
 from sim.judge import truth_of
 from sim.observe import candidates
 from sim.prepare import prepare

@@ -52,7 +52,7 @@ def test_the_folder_holds_what_it_should(finished):
         *(f"edge/{name}.tflite" for name in ("global", *(f"personal-{i:04d}" for i in range(4)))),
         *(f"models/{name}.safetensors" for name in ("global", "attackers-2", *(f"personal-{i:04d}" for i in range(4)))),
         *(f"transcript/round-{r:06d}.safetensors" for r in (1, 2, 3)),
-        "transcript/rounds.jsonl",
+        *("transcript/rounds.jsonl", "transcript/ledger.json"),
     }
 
 

@@ -1,5 +1,7 @@
 """Launching and scoring: the right attacks on the right targets, and the truth in the right order."""
 
+import dataclasses
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -7,10 +9,11 @@ import pytest
 from attacks.observation import Guess
 from attacks.registry import ATTACKS
 from clients.randomness import generator
-from sim.federate import federation_of
+from sim.given import federation_of
 from sim.judge import SCHEMA, applies, guess_all, judge, score_guesses, table, truth_of
 from sim.observe import observe
 from sim.prepare import prepare
+from sim.results import Refusal
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,8 @@ def test_attacks_are_launched_where_they_apply(targets):
 def test_judging_again_gives_what_was_stored(tiny, targets, truth, finished, quiet):
     folder, results = finished
     one = tiny.model_copy(update={"attacks": tiny.attacks.model_copy(update={"names": ("loss",)})})
-    judged = judge(one, targets, truth, quiet)
+    judged, refused = judge(one, targets, truth, quiet)
+    assert not refused and not results.refused
     stored = {
         (a.target, a.precision): a.model_copy(update={"cpu_seconds": 0}) for a in results.attacks if a.attack == "loss"
     }
@@ -60,6 +64,24 @@ def test_judging_again_gives_what_was_stored(tiny, targets, truth, finished, qui
     again = table(judged, truth)
     assert again.schema == SCHEMA
     assert again.equals(pq.read_table(folder.scores, filters=[("attack", "=", "loss")]).replace_schema_metadata(None))
+
+
+def test_an_attack_that_a_vantage_lacks_something_for_is_refused_with_the_reason(tiny, targets, truth, quiet):
+    """Under secure aggregation there are no single updates to hold against: the other attacks go on."""
+    (server,) = [target for target in targets if target.vantage == "server"]
+    (seen,) = server.observations
+    blind = [dataclasses.replace(each, updates={}) for each in seen.rounds]
+    sums = dataclasses.replace(server, observations=(dataclasses.replace(seen, rounds=blind),))
+    judged, refused = judge(tiny, [sums], truth, quiet)
+    assert [each.result.attack for each in judged] == ["loss-series"]
+    (refusal,) = refused
+    assert refusal == Refusal(
+        attack="cosine",
+        vantage="server",
+        target="global",
+        precision="float32",
+        reason="attack 'cosine' needs single client's update, vantage 'server' has no single client's update",
+    )
 
 
 def test_each_observation_has_a_generator_of_its_own(tiny, targets, monkeypatch):

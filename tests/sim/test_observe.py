@@ -15,8 +15,9 @@ from clients.training import logits
 from clients.weights import load_vector, to_vector
 from edge.artifact import Artifact
 from edge.runtimes import predict
-from sim.federate import GLOBAL, federation_of, fresh_model, stored_model
+from sim.federate import GLOBAL
 from sim.folder import personal_name
+from sim.given import federation_of, fresh_model, stored_model
 from sim.judge import truth_of
 from sim.observe import observe, stranger
 from sim.prepare import prepare, stranger_side

@@ -7,8 +7,9 @@ import pytest
 
 from attacks.observation import Records
 from clients.randomness import generator
-from sim.federate import federation_of
 from sim.folder import RunFolder
+from sim.given import federation_of
+from sim.noise import strengths
 from sim.prepare import prepare, stranger_side
 from sim.recipe import follow
 
@@ -24,7 +25,7 @@ def test_each_reference_followed_the_recipe_on_its_half(tiny, prepared):
     assert np.array_equal(prepared.trained_on[0], ~prepared.trained_on[1])
     for number, half in enumerate(prepared.trained_on):
         records = Records(own.x[half], own.y[half])
-        found = follow(tiny, records, own.device[half], generator(tiny.seed, "reference", number))
+        found = follow(tiny, strengths(tiny), records, own.device[half], generator(tiny.seed, "reference", number))
         assert np.array_equal(prepared.global_[number], found.global_)
         assert np.array_equal(prepared.personal[number], found.personal)
 
@@ -37,7 +38,7 @@ def test_each_stranger_learned_from_the_other_side_s_members(tiny, prepared):
         others = [client for client, first in zip(clients, side, strict=True) if first == bool(number)]
         records = Records(*(np.concatenate(part) for part in zip(*(c.members for c in others), strict=True)))
         device = np.repeat([c.client for c in others], [len(c.members[1]) for c in others])
-        found = follow(tiny, records, device, generator(tiny.seed, "stranger", number))
+        found = follow(tiny, strengths(tiny), records, device, generator(tiny.seed, "stranger", number))
         assert np.array_equal(prepared.strangers[number], found.personal)
 
 

@@ -5,8 +5,11 @@ import numpy as np
 from attacks.observation import Records
 from clients.training import train
 from clients.weights import load_vector, to_vector
-from sim.federate import federation_of, fresh_model
+from sim.given import federation_of, fresh_model
+from sim.noise import Strengths
 from sim.recipe import follow
+
+PLAIN = Strengths(record=None, client=None)
 
 
 def population(scenario):
@@ -16,7 +19,7 @@ def population(scenario):
 
 def test_one_device_by_hand(tiny):
     records, _ = population(tiny)
-    found = follow(tiny, records, np.zeros(len(records), dtype=int), np.random.default_rng(5))
+    found = follow(tiny, PLAIN, records, np.zeros(len(records), dtype=int), np.random.default_rng(5))
     rng, model = np.random.default_rng(5), fresh_model(tiny)
     for _ in range(3):
         rng.choice(1, 1, replace=False)
@@ -32,7 +35,7 @@ def test_devices_are_averaged_by_their_records(tiny):
     records, _ = population(tiny)
     device = (np.arange(len(records)) % 4 == 0).astype(int)
     scenario = tiny.model_copy(update={"federation": tiny.federation.model_copy(update={"rounds": 1})})
-    found = follow(scenario, records, device, np.random.default_rng(5))
+    found = follow(scenario, PLAIN, records, device, np.random.default_rng(5))
     rng, trained = np.random.default_rng(5), {}
     for number in rng.choice(2, 2, replace=False):
         model, own = fresh_model(tiny), records[device == number]
@@ -43,7 +46,7 @@ def test_devices_are_averaged_by_their_records(tiny):
 
 def test_it_follows_from_its_generator(tiny):
     records, device = population(tiny)
-    first, again, other = (follow(tiny, records, device, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (follow(tiny, PLAIN, records, device, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(first.global_, again.global_) and np.array_equal(first.personal, again.personal)
     assert not np.array_equal(first.global_, other.global_)
     assert not np.array_equal(first.global_, first.personal)
@@ -54,6 +57,6 @@ def test_it_starts_where_the_target_started(tiny):
     records, device = population(tiny)
     still = {"training": tiny.training.model_copy(update={"learning_rate": 1e-12})}
     still["personalization"] = still["training"]
-    found = follow(tiny.model_copy(update=still), records, device, np.random.default_rng(1))
+    found = follow(tiny.model_copy(update=still), PLAIN, records, device, np.random.default_rng(1))
     np.testing.assert_allclose(found.personal, to_vector(fresh_model(tiny)), atol=1e-6)
     assert load_vector(fresh_model(tiny), found.global_)

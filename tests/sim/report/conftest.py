@@ -274,9 +274,10 @@ def document(attacks, comparisons, clients, people, **changes):
         "rounds": [
             {
                 "round": r,
-                "clients": 14,
+                "clients": list(range(14)),
                 "accuracy": float(0.78 - 0.55 * np.exp(-r / 6)),
-                "loss": float(0.6 + np.exp(-r / 6)),
+                "dropped": {},
+                "refused": "",
             }
             for r in range(1, 26)
         ],
@@ -288,16 +289,19 @@ def document(attacks, comparisons, clients, people, **changes):
         "budgets": [
             {
                 "unit": unit,
-                "vantage": vantage,
+                "vantage": "every vantage",
                 "epsilon": "inf",
                 "delta": None,
                 "accountant": None,
                 "adjacency": None,
                 "per_client_max": None,
+                "why": "no noise is added",
             }
-            for unit, vantage in (("record", "server"), ("client", "global-user"))
+            for unit in ("record", "client")
         ],
+        "protection": None,
         "attacks": attacks,
+        "refused": [],
         "comparisons": comparisons,
         "controls": {
             "blind": {"attack": "classifier on the records alone", "auc": 0.507, "auc_ci": (0.474, 0.54)},
