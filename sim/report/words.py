@@ -224,8 +224,8 @@ def strongest(rows: Iterable[AttackResult]) -> AttackResult | None:
 
 
 def on_model(results: Results, target: str, precision: str) -> list[AttackResult]:
-    """The attacks that query this model. What the server sees is training, not a model, so it is not among them."""
-    rows = (row for row in results.attacks if row.vantage != "server")
+    """The attacks that query this model. Whoever aggregates sees training, not a model, so it is not among them."""
+    rows = (row for row in results.attacks if not aggregates(row))
     return [row for row in rows if (row.target, row.precision) == (target, precision)]
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sim.findings import findings
+from sim.report import words
 from sim.report.words import crowd, named, population, verdict
-from tests.sim.report.conftest import make_run
+from tests.sim.report.conftest import make_protected, make_run, make_summed
 
 
 @pytest.fixture(scope="module")
@@ -183,12 +186,95 @@ def test_a_failed_control_comes_first_and_warns(results):
     assert "Both controls hold 0.5" in said(results)
 
 
-def test_no_protection_is_said_in_words_and_a_promise_in_numbers(results):
-    assert "epsilon is infinite" in said(results)
-    budget = changed(results.budgets[0], epsilon=2.5, delta=1e-5, vantage="global-user")
-    text = said(changed(results, budgets=[budget, results.budgets[1]]))
-    assert "Against global-user a record is promised epsilon 2.5 at delta 1e-05" in text
-    assert "nothing is promised to a client" in text
+def test_without_noise_epsilon_is_infinite_in_words(results):
+    assert "Nothing in this run protects anybody: no noise is added, so epsilon is infinite" in said(results)
+    text = said(make_summed())
+    assert "Single updates are hidden, but no noise is added, so epsilon is infinite and no limit" in text
+    assert "Nothing in this run protects anybody" not in text
+
+
+def test_each_promise_is_told_with_whom_it_holds_against_and_between_what():
+    protected = make_protected()
+    told = [sentence for sentence in findings(protected) if sentence.startswith(("One record is", "One client is"))]
+    assert len(told) == 6  # each unit: against the server, against who sees global models, against who holds a personal
+    peer = next(b for b in protected.budgets if (b.unit, b.vantage) == ("client", "peer"))
+    (one,) = [sentence for sentence in told if "One client is promised epsilon" in sentence]
+    assert f"epsilon {words.epsilon(peer)} at delta 1e-05, with one client added or removed" in one
+    assert "other clients" in one and "users of the global model" in one and "each of 3 rounds" in one
+    (none,) = [
+        sentence for sentence in told if "One client" in sentence and "server that sees every update" in sentence
+    ]
+    assert "promised nothing (epsilon is infinite)" in none
+    assert none.endswith("central noise is added by the server, so it is no protection from the server.")
+    assert (
+        sum("nothing (epsilon is infinite) against whoever may query the personal model" in each for each in told) == 2
+    )
+    assert "Nothing in this run protects anybody" not in said(protected)
+
+
+@given(st.floats(1e-6, 1e6))
+def test_an_epsilon_is_printed_rounded_up_and_never_down(value):
+    """To three digits, but for the last places of a float: 7.1 is not printed as 7.11."""
+    printed = float(words.epsilon(promised(value)))
+    assert value * (1 - 1e-8) <= printed <= value * 1.01
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [(1.2301, "1.24"), (7.1, "7.1"), (0.9999, "1"), (8.0, "8"), (1234.0, "1240"), (0.01001, "0.0101"), (0.0, "0")],
+)
+def test_epsilons_by_hand(value, printed):
+    assert words.epsilon(promised(value)) == printed
+
+
+def test_an_infinite_epsilon_is_a_sign_and_never_a_blank(results):
+    assert {words.epsilon(budget) for budget in results.budgets} == {"∞"}
+
+
+def promised(epsilon):
+    return changed(make_protected().budgets[5], epsilon=epsilon)
+
+
+def test_what_protection_costs_comes_with_intervals():
+    assert (
+        "What protection does to accuracy, against the same run without it: -0.031 [-0.050, -0.012] for the global"
+        " model (without it 0.807) and +0.004 [-0.002, +0.010] for the personal models (without it 0.925)."
+        in said(make_protected())
+    )
+    assert "What protection does" not in said(make_run().results)
+
+
+def test_lost_updates_refused_rounds_and_an_early_end_are_told(results):
+    text = said(make_protected())
+    assert "Training stopped early, after round 25: one more would pass max_epsilon." in text
+    assert (
+        "2 of 25 rounds were refused and changed nothing; the first, round 3: no client was sampled in round 3." in text
+    )
+    assert "3 updates are missing; the first is client 5's in round 2: no reply came." in text
+    quiet = said(results)
+    assert not [word for word in ("stopped early", "were refused", "are missing", "Not tried") if word in quiet]
+
+
+def test_an_attack_that_could_not_be_tried_is_named_once_with_its_reason():
+    sentence = (
+        "Not tried: attack 'cosine' needs single client's update, vantage 'server' has no single client's update."
+    )
+    assert findings(make_protected()).count(sentence) == 1
+
+
+def test_a_server_that_sees_sums_is_held_against_users_and_not_against_itself():
+    """The aggregator attacks the training: its row is not one on the global model, however strong."""
+    summed = make_summed()
+    rows = [
+        changed(row, auc=0.7, auc_ci=(0.66, 0.74)) if row.vantage == "aggregator" else row for row in summed.attacks
+    ]
+    strong = changed(summed, attacks=rows)
+    assert [row.vantage for row in words.on_model(strong, "global", "float32")] == ["global-user", "global-user"]
+    outside = words.strongest(words.on_model(strong, "global", "float32"))
+    assert (
+        "The server, which sees the sum of the updates, learns more than its users do: loss-series has AUC 0.70"
+        f" [0.66, 0.74], against {words.auc(outside)} for somebody who may only query the global model." in said(strong)
+    )
 
 
 def test_what_the_attacker_is_given_and_what_the_intervals_leave_out(results):

@@ -6,7 +6,17 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from sim.score import accuracy_interval, auc, auc_difference, clopper_pearson, measurable, roc, score, tpr_at_fpr
+from sim.score import (
+    accuracy_difference,
+    accuracy_interval,
+    auc,
+    auc_difference,
+    clopper_pearson,
+    measurable,
+    roc,
+    score,
+    tpr_at_fpr,
+)
 
 
 @st.composite
@@ -273,3 +283,65 @@ def test_accuracy_interval_refuses_impossible_counts():
 @pytest.fixture
 def rng():
     return np.random.default_rng(20)
+
+
+def right(*answers):
+    return np.array(answers, dtype=bool)
+
+
+def test_a_difference_in_accuracy_by_hand(rng):
+    """Wrong to right twice, right to wrong once, of four records: a quarter more."""
+    person = np.zeros(4, dtype=int)
+    found = accuracy_difference(right(1, 1, 0, 0), right(1, 0, 1, 1), person, rng)
+    assert found.difference == 0.25
+    assert -0.5 <= found.ci[0] <= 0.25 <= found.ci[1] <= 1.0
+    all_of_them = accuracy_difference(right(0, 0, 0, 0), right(1, 1, 1, 1), person, rng)
+    assert (all_of_them.difference, all_of_them.ci) == (1.0, (1.0, 1.0))
+    none_of_them = accuracy_difference(right(1, 0, 0, 1), right(1, 0, 0, 1), person, rng)
+    assert (none_of_them.difference, none_of_them.ci) == (0.0, (0.0, 0.0))
+
+
+def test_a_difference_in_accuracy_is_paired():
+    """Two models right about half the records each, the same half: no doubt that nothing changes."""
+    half, person = np.arange(200) % 2 == 0, np.arange(200) % 10
+    assert accuracy_difference(half, half, person, np.random.default_rng(1)).ci == (0.0, 0.0)
+    other = accuracy_difference(half, ~half, person, np.random.default_rng(1))
+    assert other.difference == 0 and other.ci[0] < 0 < other.ci[1]
+
+
+def test_a_difference_that_two_people_do_not_agree_on_is_not_settled(rng):
+    """All of one person's records gain and all of the other's lose: which of them is drawn decides."""
+    before, person = np.repeat([False, True], 50), np.repeat(["anna", "ben"], 50)
+    found = accuracy_difference(before, ~before, person, rng)
+    assert (found.difference, found.ci) == (0.0, (-1.0, 1.0))
+
+
+@settings(deadline=None, max_examples=25)
+@given(arrays(bool, (2, 30)), st.integers(0, 1000))
+def test_a_difference_in_accuracy_turns_over_with_its_sides(answers, seed):
+    person = np.arange(30) % 4
+    there, back = (
+        accuracy_difference(*pair, person, np.random.default_rng(seed), bootstrap=50)
+        for pair in (answers, answers[::-1])
+    )
+    assert there.difference == -back.difference == pytest.approx(answers[1].mean() - answers[0].mean())
+    np.testing.assert_allclose(there.ci, (-back.ci[1], -back.ci[0]), atol=1e-12)
+
+
+def test_the_interval_of_a_difference_in_accuracy_holds_the_truth():
+    """In 100 studies of 20 people each, who differ in what protection costs them. As if all were one: in 75 of them."""
+    rng, held, truth = np.random.default_rng(11), [], expected_change(0.1, 0.15)
+    for _ in range(100):
+        person = np.repeat(np.arange(20), 15)
+        cost = np.repeat(rng.normal(0.1, 0.15, 20), 15).clip(-0.7, 0.7)
+        before = rng.random(300) < 0.8
+        after = np.where(rng.random(300) < np.abs(cost), cost < 0, before)
+        low, high = accuracy_difference(before, after, person, rng, bootstrap=120).ci
+        held.append(low <= truth <= high)
+    assert np.mean(held) >= 0.88
+
+
+def expected_change(mean, spread):
+    """Of `after` less `before` above: a positive cost turns right answers wrong, a negative one wrong ones right."""
+    cost = np.random.default_rng(0).normal(mean, spread, 1_000_000).clip(-0.7, 0.7)
+    return float(np.where(cost > 0, -0.8 * cost, -0.2 * cost).mean())

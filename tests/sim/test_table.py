@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sim.report import words
 from sim.table import render
-from tests.sim.report.conftest import make_run
+from tests.sim.report.conftest import make_protected, make_run, make_summed
 
 REPORT = Path("/tmp/runs/har-personal-0123456789abcdef/report.html")
 
@@ -26,9 +27,10 @@ def shown(results, width, encoding="utf-8", **console):
         return raw.getvalue().decode(encoding)
 
 
+@pytest.mark.parametrize("make", [lambda: make_run().results, make_protected, make_summed])
 @pytest.mark.parametrize("width", [80, 100, 160])
-def test_lines_fit(results, width):
-    lines = [line.rstrip() for line in shown(results, width).splitlines() if str(REPORT) not in line]
+def test_lines_fit(make, width):
+    lines = [line.rstrip() for line in shown(make(), width).splitlines() if str(REPORT) not in line]
     assert max(map(len, lines)) <= min(width, 100)
 
 
@@ -89,6 +91,42 @@ def test_several_devices_are_told_apart(results):
 def test_names_with_square_brackets_are_not_markup(results):
     edge = [row.model_copy(update={"device": "[bold]board[/x]"}) for row in results.edge]
     assert "[bold]board[/x]" in shown(results.model_copy(update={"edge": edge}), 100)
+
+
+def test_promises_and_costs_stand_between_the_attacks_and_the_controls():
+    results = make_protected()
+    text = shown(results, 100)
+    parts = ["Who learns what", "What is promised", "what protection costs", "Controls", "Findings"]
+    assert [text.index(part) for part in parts] == sorted(text.index(part) for part in parts)
+    promises = text[text.index("What is promised") : text.index("Accuracy: what")].splitlines()
+    for budget in results.budgets:
+        against, epsilon = words.AGAINST[budget.vantage], words.epsilon(budget)
+        (line,) = [line for line in promises if line.strip().startswith(budget.unit) and against in line]
+        assert line.split()[-2:] == [epsilon, "-" if budget.epsilon == "inf" else "1e-05"]
+    assert {words.epsilon(budget) for budget in results.budgets} > {"∞"}
+    costs = text[text.index("what protection costs") : text.index("Controls")]
+    assert "-0.031 [-0.050, -0.012]" in costs and "+0.004 [-0.002, +0.010]" in costs
+    assert "central noise is added by the server, so it is no protection from the server" in " ".join(text.split())
+
+
+def test_without_any_protection_there_is_nothing_to_tabulate_but_a_finding(results):
+    text = " ".join(shown(results, 100).split())
+    assert "What is promised" not in text and "what protection costs" not in text
+    assert "Nothing in this run protects anybody: no noise is added, so epsilon is infinite" in text
+
+
+def test_who_sees_the_sum_has_rows_of_its_own():
+    text = shown(make_summed(), 100)
+    assert "aggregator: sees only the sum of the updates" in text and "server: sees every update" not in text
+    assert text.index("aggregator: sees") < text.index("loss-series") < text.index("global-user: may query")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_promises_can_be_told_without_unicode(encoding):
+    """A crash, or a question mark, would be no way to say that nothing is promised."""
+    lines = shown(make_protected(), 80, encoding).split("What is promised")[1].split("Controls")[0].splitlines()
+    rows = [line.replace("|", " ").split() for line in lines]
+    assert [row[-2] for row in rows if row and row[0] in ("record", "client")].count("infinite") == 4
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,9 +11,13 @@ import pyarrow as pa
 import pytest
 from scipy.stats import norm
 
+from sim.budgets import budgets
 from sim.findings import findings
-from sim.results import Results
+from sim.noise import planned
+from sim.results import Cost, Protection, Refusal, Results
+from sim.scenario import Scenario
 from sim.score import auc, auc_difference, roc
+from tests.sim.conftest import TINY
 
 PEOPLE, DEVICES_EACH, PER_CLIENT = 14, 2, 90
 SCRIPT_NAME = "<script>alert('client')</script> & <b>son</b>"
@@ -339,3 +344,63 @@ def with_findings(results: Results) -> Results:
 @pytest.fixture(scope="session")
 def run() -> Run:
     return make_run()
+
+
+def central_noise() -> Scenario:
+    """A small scenario whose server adds noise, and keeps it from everybody but itself."""
+    return Scenario.model_validate(
+        tomllib.loads(TINY)
+        | {
+            "federation": {"rounds": 3, "participation": 0.5, "sampling": "poisson"},
+            "privacy": {"client": {"where": "central", "noise_multiplier": 2.0}},
+        }
+    )
+
+
+@cache
+def make_protected() -> Results:
+    """The made-up run as if its server had added noise: promises as accounted, and a run with some bad luck."""
+    scenario, plain = central_noise(), make_run().results
+    bad_luck = {
+        2: {"dropped": {"5": "no reply came", "7": "RuntimeError: out of memory"}},
+        3: {"clients": [], "refused": "no client was sampled in round 3"},
+        9: {"clients": [], "refused": "no client was sampled in round 9", "dropped": {"0": "no reply came"}},
+    }
+    reason = "attack 'cosine' needs single client's update, vantage 'server' has no single client's update"
+    where = {"vantage": "server", "target": "global", "precision": "float32", "reason": reason}
+    found = plain.model_copy(
+        update={
+            "budgets": budgets(scenario, planned(scenario)),
+            "rounds": [each.model_copy(update=bad_luck.get(each.round, {})) for each in plain.rounds],
+            "refused": [Refusal(attack="cosine", **where), Refusal(attack="cosine", **where)],
+            "protection": Protection(
+                aggregation="none",
+                record_noise_multiplier=None,
+                client_noise_multiplier=2.0,
+                client_noise="central",
+                stopped="after round 25: one more would pass max_epsilon",
+                cost=[
+                    Cost(model="global", unprotected=0.8071, difference=-0.0311, ci=(-0.0502, -0.0119)),
+                    Cost(model="personal", unprotected=0.925, difference=0.004, ci=(-0.002, 0.0099)),
+                ],
+            ),
+        }
+    )
+    return with_findings(found)
+
+
+def make_summed() -> Results:
+    """The made-up run under secure aggregation without noise: the server sees sums, and nothing is promised."""
+    protected = make_protected()
+    rows = [
+        row.model_copy(update={"vantage": "aggregator"}) if row.vantage == "server" else row
+        for row in protected.attacks
+        if row.attack != "cosine"
+    ]
+    protection = protected.protection.model_copy(
+        update={"aggregation": "secagg", "client_noise": None, "client_noise_multiplier": None, "stopped": ""}
+    )
+    found = protected.model_copy(
+        update={"attacks": rows, "protection": protection, "budgets": make_run().results.budgets}
+    )
+    return with_findings(found)

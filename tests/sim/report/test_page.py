@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import numpy as np
@@ -12,7 +13,7 @@ from sim.report import roc, words, write_report
 from sim.report.figures import MOST_RECORDS, _joined
 from sim.score import roc as roc_curve
 
-from .conftest import SCRIPT_NAME, with_findings
+from .conftest import SCRIPT_NAME, make_protected, make_summed, with_findings
 
 PLOT_LIMIT = 300_000
 
@@ -47,9 +48,56 @@ def test_nothing_is_fetched(text):
     assert "url(" not in body
 
 
-def test_not_measurable_is_said_and_infinity_shown(text):
+def test_not_measurable_is_said_and_infinity_shown(run, text):
     assert '<span class="unknown">not measurable</span>' in text
-    assert '<td class="n">∞</td>' in text
+    assert text.count('<td class="n">∞</td>') == len(run.results.budgets)
+    assert "<td>everybody</td>" in text and "<td>no noise is added</td>" in text
+    assert "What protection costs" not in text
+
+
+def in_words(text):
+    """What a reader reads, without markup."""
+    spaced = html.unescape(re.sub(r"<[^>]+>", " ", without_scripts(text))).replace("\xa0", " ")
+    return " ".join(spaced.split())
+
+
+def test_every_promise_is_on_the_page_with_its_reason(run):
+    results = make_protected()
+    text = page_module.page(results, run.scores)
+    table = text[text.index('aria-label="Promises"') :].split("</table>")[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tbody>")[1].split("</tr>")[:-1]]
+    assert len(rows) == len(results.budgets) == 8
+    for row, budget in zip(rows, results.budgets, strict=True):
+        assert row[:3] == [f"one {budget.unit}", words.AGAINST[budget.vantage], words.epsilon(budget)]
+        assert row[2] == "∞" if budget.epsilon == "inf" else float(row[2]) >= budget.epsilon
+        assert all(row) and budget.why in html.unescape(row[6])
+    assert in_words(text).count("central noise is added by the server, so it is no protection from the server") >= 2
+
+
+def test_costs_and_noise_and_bad_luck_are_on_the_page(run):
+    text = in_words(page_module.page(make_protected(), run.scores))
+    for sentence in make_protected().findings:
+        assert sentence in text
+    costs = text[text.index("against the same run (same seed") :]
+    assert "global 0.807 -0.031 [-0.050, -0.012]" in costs
+    assert "personal 0.925 +0.004 [-0.002, +0.010]" in costs
+    assert "Noise multiplier for clients (central): 2." in text
+    assert "Attacks that could not be tried: attack 'cosine' needs single client's update" in text
+    assert "Training stopped early" in text and "rounds were refused" in text and "updates are missing" in text
+
+
+def test_the_learning_curve_counts_who_came_and_who_was_lost(run):
+    (figure,) = page_module._figures(make_protected(), run.scores)["learning"]
+    assert [list(map(int, pair)) for pair in figure.plot.data[0].customdata[:3]] == [[14, 0], [14, 2], [0, 0]]
+
+
+def test_under_secure_aggregation_the_page_tells_who_sees_the_sum_and_promises_nothing(run):
+    results = make_summed()
+    page = page_module.page(results, run.scores)
+    text = in_words(page)
+    assert "aggregator sees only the sum of the updates" in text and "server sees every update" not in text
+    assert "Aggregation: secagg." in text and "Noise multiplier for" not in text
+    assert page.count('<td class="n">∞</td>') == len(results.budgets)
 
 
 def test_synthetic_data_is_loud(run):
