@@ -1,10 +1,10 @@
-"""Which attacks a scenario runs, and with how many reference models."""
+"""Which attacks a scenario runs, and how much work they may be."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from attacks.registry import ATTACKS
+from attacks.registry import ATTACKS, RECOVERIES
 
 
 class AttackConfig(BaseModel):
@@ -14,13 +14,21 @@ class AttackConfig(BaseModel):
 
     names: tuple[str, ...] = Field(tuple(ATTACKS), min_length=1, description="attacks to run, by name")
     references: int = Field(4, ge=1, le=256, description="reference models the attacker trains per target model")
+    mask_seeds: int = Field(
+        2**28,
+        ge=1,
+        le=2**28,
+        description="mask-recovery: seeds it tries at most; 2^28 is all there are in Flower's masks",
+    )
 
     @field_validator("names")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        allowed = ", ".join(ATTACKS)
-        if unknown := [name for name in names if name not in ATTACKS]:
-            raise ValueError(f"there is no attack {', '.join(map(repr, unknown))}; there are: {allowed}")
+        allowed = (*ATTACKS, *RECOVERIES)
+        if unknown := [name for name in names if name not in allowed]:
+            raise ValueError(f"there is no attack {', '.join(map(repr, unknown))}; there are: {', '.join(allowed)}")
         if len(set(names)) < len(names):
             raise ValueError(f"an attack is named twice in {', '.join(names)}; name each once")
+        if not any(name in ATTACKS for name in names):
+            raise ValueError(f"none of these tells members from others; name one of {', '.join(ATTACKS)} as well")
         return names

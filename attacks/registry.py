@@ -67,6 +67,29 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """An attack that gets something back whole, and so has no score per record: what it is, and what it needs."""
+
+    name: str
+    title: str
+    needs: str
+    source: str
+
+
+RECOVERIES: dict[str, Recovery] = {
+    recovery.name: recovery
+    for recovery in (
+        Recovery(
+            "mask-recovery",
+            "Search for the seed of one mask: a single client's update out of a masked sum",
+            "masked updates and a colluding client",
+            "flwr issue 7522",
+        ),
+    )
+}
+
+
 def launch(name: str, observation: Observation, rng: np.random.Generator) -> Guess:
     """Run attack `name` and fill in what it cost: CPU seconds of this process, queries per candidate, references.
 

@@ -35,14 +35,16 @@ def _models() -> Rows:
 
 
 def _attacks() -> Rows:
-    from attacks.registry import ATTACKS
+    from attacks.registry import ATTACKS, RECOVERIES
 
     needs = {"oracle": "a model to query", "rounds": "every global model", "updates": "every client's update"}
-    return [{"name": a.name, "what": a.title, "needs": needs[a.needs], "source": a.source} for a in ATTACKS.values()]
+    rows = [(a.name, a.title, needs[a.needs], a.source) for a in ATTACKS.values()]
+    rows += [(r.name, r.title, r.needs, r.source) for r in RECOVERIES.values()]
+    return [dict(zip(("name", "what", "needs", "source"), row, strict=True)) for row in rows]
 
 
 def _defences() -> Rows:
-    from sim.protect import DEFENCES
+    from sim.defences import DEFENCES
 
     return [{"set": d.setting, "what": d.title, "against": d.against, "source": d.source} for d in DEFENCES]
 

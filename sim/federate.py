@@ -11,12 +11,14 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import nn
 
+from attacks.registry import RECOVERIES
 from clients.app import ROUNDS, ClientRecipe, Split, client_app
 from clients.training import logits
 from clients.weights import load_arrays, load_vector, to_arrays
 from server.app import ServerRecipe, server_app
 from server.strategy import RoundRecord
 from sim import transcript
+from sim.collusion import Notebook
 from sim.engines import Engine
 from sim.folder import RunFolder
 from sim.given import federation_of, fresh_model
@@ -32,7 +34,8 @@ GLOBAL = "global.safetensors"
 def federate(scenario: Scenario, engine: Engine, folder: RunFolder, progress: Progress) -> None:
     """Run the federation and the personalisation; fills `transcript/` and `models/`."""
     torch.set_num_threads(1)
-    protections, stopped = protect(scenario), ""
+    recovers = any(name in RECOVERIES for name in scenario.attacks.names)
+    protections, stopped = protect(scenario, Notebook(folder.transcript) if recovers else None), ""
 
     def observe(record: RoundRecord) -> None:
         summary = transcript.append(folder.transcript, record, _accuracy(scenario, record.weights))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sim.report import words
+from sim.report import recovered, words
 from sim.results import Budget, Comparison, Interval, OwnThreshold, Results, Utility
 
 LUCK_TAIL = 0.025  # share of 95 % intervals that lie wholly above the truth by luck alone
@@ -19,6 +19,7 @@ def findings(results: Results) -> list[str]:
     parts = (
         _data,
         _controls,
+        recovered.sentences,
         _gain,
         _cost,
         _singled_out,

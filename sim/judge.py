@@ -144,7 +144,7 @@ SCHEMA = pa.schema(
 def _pairs(scenario: Scenario, targets: list[Target]) -> Iterator[tuple[Target, str]]:
     for target in targets:
         for attack in scenario.attacks.names:
-            if applies(attack, target.observations[0]):
+            if attack in ATTACKS and applies(attack, target.observations[0]):
                 yield target, attack
 
 

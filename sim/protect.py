@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flwr.app import Message
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from clients.app import RecordNoise
+from clients.colluding import Secrets, secagg_secrets
 from clients.privacy import BudgetSpentError
 from clients.randomness import generator
 from clients.update import CLIPPING_NORM, WITHIN, Mod, UpdatePrivacy
 from server.aggregation import Collected, Exchange, RoundRefusedError, as_reply, in_the_open
 from server.aggregation.config import AggregationConfig
 from server.strategy import Release, weighted_mean
+from sim.collusion import ROUND, Notebook
 from sim.given import federation_of
 from sim.noise import distributed_epsilon, rounds_of_a_client, rounds_of_the_server, skellam, strengths
 from sim.scenario import Scenario
 
 if TYPE_CHECKING:
     from clients.aggregation.fixed_point import Encoding
+    from server.aggregation.flower import SecAggPlusSettings
     from server.aggregation.graph import Rules
 
 FEWEST_IN_A_SUM = 3  # with two, each of them learns the other's update from the sum
@@ -46,14 +49,17 @@ class Protections:
     rounds_of_the_server: int | None = None
 
 
-def protect(scenario: Scenario) -> Protections:
-    """Everything that protects this scenario, with its noise solved for and fresh keys."""
+def protect(scenario: Scenario, notebook: Notebook | None = None) -> Protections:
+    """Everything that protects this scenario, with its noise solved for and fresh keys.
+
+    With a notebook, colluders and a curious server note in it what they know of the first masked round.
+    """
     record, noise = scenario.privacy.record, strengths(scenario)
     release, settings = _release(scenario)
-    aggregation = _AGGREGATIONS[scenario.aggregation.protocol](scenario)
+    aggregation = _AGGREGATIONS[scenario.aggregation.protocol](scenario, notebook)
     return Protections(
         noise=RecordNoise(record, noise.record) if record and noise.record else None,
-        mods=(*aggregation.mods, *_update_mods(scenario)),
+        mods=(*aggregation.mods, *update_mods(scenario)),
         register=aggregation.register,
         release=release,
         settings=settings,
@@ -63,7 +69,7 @@ def protect(scenario: Scenario) -> Protections:
     )
 
 
-def _update_mods(scenario: Scenario) -> tuple[Mod, ...]:
+def update_mods(scenario: Scenario) -> tuple[Mod, ...]:
     """Clipping on the client, where nobody else can do it: before its own noise, and before a secure sum."""
     client = scenario.privacy.client
     if client is None or (client.where == "central" and scenario.aggregation.protocol == "none"):
@@ -98,11 +104,15 @@ class _Aggregation:
     register: Callable[[ClientApp], None] | None = None
 
 
-def _none(scenario: Scenario) -> _Aggregation:  # noqa: ARG001  # as the others
+def _none(scenario: Scenario, notebook: Notebook | None) -> _Aggregation:  # noqa: ARG001  # as the others
     return _Aggregation()
 
 
-def _secagg(scenario: Scenario) -> _Aggregation:
+def _colluding(scenario: Scenario, notebook: Notebook | None, secrets: Callable[[Context], Secrets]) -> tuple[Mod, ...]:
+    return (notebook.mod(scenario, secrets),) if notebook else ()
+
+
+def _secagg(scenario: Scenario, notebook: Notebook | None) -> _Aggregation:
     from clients.aggregation.masks import make_keyrings
     from clients.aggregation.secagg import SecAggMod
     from clients.aggregation.wire import register
@@ -116,22 +126,25 @@ def _secagg(scenario: Scenario) -> _Aggregation:
         seed=scenario.seed,
         colluding=_among_neighbours(scenario),
     )
+    mods: tuple[Mod, ...] = (*_colluding(scenario, notebook, secagg_secrets), mod)
     budget = _budget_of_sums(scenario)
-    return _Aggregation((mod,), lambda nodes: partial(_masked_round, scenario, encoding, nodes, budget), register)
+    one_round = partial(_masked_round, scenario, encoding, budget, notebook)
+    return _Aggregation(mods, lambda nodes: partial(one_round, nodes), register)
 
 
 def _masked_round(
     scenario: Scenario,
     encoding: Encoding,
-    nodes: Nodes,
     budget: Callable[[list[int]], None],
+    notebook: Notebook | None,
+    nodes: Nodes,
     grid: Grid,
     messages: list[Message],
 ) -> list[Message]:
     from server.aggregation.secagg import collect
 
     _enough(messages)
-    metrics, number = _metrics(scenario), int(messages[0].content.config_records["config"]["server-round"])  # type: ignore[arg-type]
+    metrics, number = _metrics(scenario), _number(messages)
     collected = collect(
         grid,
         messages,
@@ -142,6 +155,7 @@ def _masked_round(
         rng=generator(scenario.seed, "secagg graph", number),
         rules=secagg_rules(scenario.aggregation),
         before_unmask=budget,
+        tap=partial(notebook.keep_secagg, nodes) if notebook and number == ROUND else None,
     )
     return [as_reply(collected, metrics, messages)]
 
@@ -196,19 +210,43 @@ def _encoding(scenario: Scenario) -> Encoding:
     return plan_fixed_point(clients, settings.largest_update, weight)
 
 
-def _flower(scenario: Scenario) -> _Aggregation:
-    from clients.aggregation.flower import FlowerSecAggPlus
-    from server.aggregation.flower import SecAggPlusSettings, collect
+def _flower(scenario: Scenario, notebook: Notebook | None) -> _Aggregation:
+    from clients.aggregation.flower import FlowerSecAggPlus, pairwise_secrets
+    from server.aggregation.flower import SecAggPlusSettings
 
     metrics = _metrics(scenario)
     most = max(int(client.member.sum()) for client in federation_of(scenario).clients)
     settings = SecAggPlusSettings(max_weight=1 if _equal_weights(scenario) else most)
-    one_round = partial(collect, metrics=metrics, settings=settings)
     mod = FlowerSecAggPlus(seed=scenario.seed, metrics=metrics)
-    return _Aggregation((mod,), lambda _: partial(_exchange, one_round, metrics))
+    mods: tuple[Mod, ...] = (*_colluding(scenario, notebook, pairwise_secrets), mod)
+    one_round = partial(_flower_round, settings, scenario.aggregation.neighbours, metrics, notebook)
+    return _Aggregation(mods, lambda nodes: partial(_exchange, partial(one_round, nodes), metrics))
 
 
-def _ckks(scenario: Scenario) -> _Aggregation:
+def _flower_round(
+    settings: SecAggPlusSettings,
+    neighbours: int | None,
+    metrics: tuple[str, ...],
+    notebook: Notebook | None,
+    nodes: Nodes,
+    grid: Grid,
+    messages: list[Message],
+) -> Collected:
+    from server.aggregation.flower import collect
+
+    tap = partial(notebook.keep_flower, nodes) if notebook and _number(messages) == ROUND else None
+    if neighbours is not None:
+        settings = replace(settings, num_shares=_flower_shares(neighbours, len(messages)))
+    return collect(grid, messages, metrics, settings=settings, tap=tap)
+
+
+def _flower_shares(neighbours: int, clients: int) -> int:
+    """Each neighbour holds a share and so does the client itself; Flower fails at an even number that is not all."""
+    shares = min(neighbours + 1, clients)
+    return shares if shares % 2 or shares == clients else shares + 1
+
+
+def _ckks(scenario: Scenario, notebook: Notebook | None) -> _Aggregation:  # noqa: ARG001  # it has no masks
     from clients.aggregation.ckks import Ckks, make_keys
     from server.aggregation.ckks import collect
 
@@ -217,7 +255,7 @@ def _ckks(scenario: Scenario) -> _Aggregation:
     return _Aggregation((Ckks(keys=client_keys, metrics=metrics),), lambda _: partial(_exchange, one_round, metrics))
 
 
-_AGGREGATIONS: dict[str, Callable[[Scenario], _Aggregation]] = {
+_AGGREGATIONS: dict[str, Callable[[Scenario, Notebook | None], _Aggregation]] = {
     "none": _none,
     "secagg": _secagg,
     "secagg-plus-flower": _flower,
@@ -237,6 +275,10 @@ def _enough(messages: list[Message]) -> None:
         raise RoundRefusedError(f"{len(messages)} clients were sampled, and a sum of so few tells about each of them")
 
 
+def _number(messages: list[Message]) -> int:
+    return int(messages[0].content.config_records["config"]["server-round"])  # type: ignore[arg-type]  # an int
+
+
 def _metrics(scenario: Scenario) -> tuple[str, ...]:
     """What clients report besides their updates: nothing, where they are promised something."""
     client = scenario.privacy.client
@@ -247,59 +289,3 @@ def _metrics(scenario: Scenario) -> tuple[str, ...]:
 
 def _equal_weights(scenario: Scenario) -> bool:
     return scenario.privacy.client is not None or scenario.privacy.record is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Defence:
-    """One protection that a scenario can switch on."""
-
-    setting: str
-    title: str
-    against: str
-    source: str
-
-
-DEFENCES = (
-    Defence(
-        "privacy.record",
-        "DP-SGD on every client: record level",
-        "everybody, also the holder of the personal model",
-        "Abadi et al. 2016, arXiv 1607.00133",
-    ),
-    Defence(
-        'privacy.client.where = "central"',
-        "noise of the server's on the sum of clipped updates: client level",
-        "other clients and users of the global model; not the server",
-        "McMahan et al. 2018, arXiv 1710.06963; adaptive clipping: Andrew et al. 2021, arXiv 1905.03871",
-    ),
-    Defence(
-        'privacy.client.where = "local"',
-        "each client's noise on its own clipped update: client level",
-        "everybody but the holder of the personal model",
-        "Duchi et al. 2013; Gaussian, accounted exactly",
-    ),
-    Defence(
-        'privacy.client.where = "distributed"',
-        "the clients' noise inside a secure sum: client level",
-        "everybody but the holder of the personal model",
-        "Agarwal et al. 2021, arXiv 2110.04995 (Skellam)",
-    ),
-    Defence(
-        'aggregation.protocol = "secagg"',
-        "masks that cancel in the sum",
-        "a server that follows the protocol, and clients in league with it, up to the threshold; hides single updates",
-        "Bonawitz et al. 2017; Bell et al. 2020, ia.cr/2020/704",
-    ),
-    Defence(
-        'aggregation.protocol = "secagg-plus-flower"',
-        "Flower's SecAgg+, as a baseline",
-        "nobody who tries: 28-bit masks; weights and metrics are in clear",
-        "flwr 1.41",
-    ),
-    Defence(
-        'aggregation.protocol = "ckks"',
-        "homomorphic encryption of the updates, the key with the clients",
-        "a server that follows the protocol and has no client on its side",
-        "Cheon et al. 2017, ia.cr/2016/421 (TenSEAL)",
-    ),
-)

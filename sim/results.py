@@ -234,6 +234,26 @@ class RoundResult(_Part):
     refused: str = Field(description="why the round changed nothing, if it did not")
 
 
+class RecoveryResult(_Part):
+    """The server, with its colluders, against the masks of one client: whether it got the update back."""
+
+    attack: str
+    protocol: str
+    victim: int
+    colluders: list[int] = Field(description="clients in league with the server")
+    searched: int = Field(description="seeds tried; 0 where the colluders know all of the victim's masks")
+    search_bits: int = Field(description="log2 of the seeds that a full search tries")
+    effective_bits: int = Field(description="log2 of the steps that finding any mask of this protocol takes")
+    seeds_per_second: float = Field(description="on one core")
+    full_search_core_minutes: float | None = Field(
+        description="for all seeds, at the measured rate; null where no search of seeds finds a mask"
+    )
+    recovered: bool = Field(description="what came out is the update that the victim sent under its masks")
+    correlation: float | None = Field(description="of what came out and the victim's update; null if nothing did")
+    max_error: float | None = Field(description="largest, over the update's entries")
+    cpu_seconds: float
+
+
 class Results(_Part):
     """One run, whole."""
 
@@ -253,6 +273,7 @@ class Results(_Part):
     attacks: list[AttackResult]
     refused: list[Refusal] = Field(description="attacks that a vantage lacks something for")
     comparisons: list[Comparison]
+    recoveries: list[RecoveryResult] = []
     audits: list[dict[str, str]] = []
     controls: Controls
     exposure_attack: AttackRow = Field(description="the attack that the clients' exposure comes from")

@@ -23,6 +23,7 @@ from sim.observe import observe
 from sim.preflight import preflight
 from sim.prepare import prepare, preparing
 from sim.progress import Progress
+from sim.recovery import recover_updates
 from sim.report import write_report
 from sim.results import Results
 from sim.scenario import Scenario
@@ -52,9 +53,10 @@ def attack(scenario: Scenario, folder: RunFolder, progress: Progress) -> Results
     with _timed(folder, "attack"):
         targets = observe(scenario, folder, prepared)
         judged, refused = judge(scenario, targets, truth, progress)
+        recoveries, lacking = recover_updates(scenario, folder, progress)
     with _timed(folder, "controls"), progress.stage("running the controls"):
         both = controls(scenario, federation, prepared, truth)
-    results = summarise(scenario, folder, federation, targets, judged, refused, both, truth)
+    results = summarise(scenario, folder, federation, targets, judged, [*refused, *lacking], recoveries, both, truth)
     part = folder.scores.with_suffix(".part")
     pq.write_table(table(judged, truth), part)
     part.replace(folder.scores)

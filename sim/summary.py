@@ -33,6 +33,7 @@ from sim.results import (
     PopulationCard,
     Precision,
     Protection,
+    RecoveryResult,
     Refusal,
     Results,
     Utilities,
@@ -53,6 +54,7 @@ def summarise(
     targets: list[Target],
     judged: list[Judged],
     refused: list[Refusal],
+    recoveries: list[RecoveryResult],
     controls: Controls,
     truth: Truth,
 ) -> Results:
@@ -81,6 +83,7 @@ def summarise(
         attacks=[each.result for each in judged],
         refused=refused,
         comparisons=comparisons(scenario, judged, truth),
+        recoveries=recoveries,
         controls=controls,
         exposure_attack=_row(strongest),
         clients=_clients(scenario, federation, strongest, correct, truth),

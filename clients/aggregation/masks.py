@@ -122,9 +122,19 @@ def expand(key: bytes, length: int, bits: int) -> Encoded:
     return np.frombuffer(stream, dtype)
 
 
+def self_key(seed: bytes, server_round: int) -> bytes:
+    """What a client's own mask is expanded from."""
+    return derive(seed, about("self mask", server_round))
+
+
+def pair_key(private: bytes, public: bytes, pair: tuple[int, int], server_round: int) -> bytes:
+    """What a pair's mask is expanded from: whoever has it can take the mask off either client's vector."""
+    return agree(private, public, about("pair mask", server_round, *sorted(pair)))
+
+
 def self_mask(seed: bytes, server_round: int, length: int, bits: int) -> Encoded:
     """The mask that one client adds alone."""
-    return expand(derive(seed, about("self mask", server_round)), length, bits)
+    return expand(self_key(seed, server_round), length, bits)
 
 
 def pair_mask(
@@ -134,6 +144,5 @@ def pair_mask(
 
     `private` is the mask key of either one and `public` that of the other; `pair` holds their client numbers.
     """
-    purpose = about("pair mask", server_round, *sorted(pair))
-    mask = expand(agree(private, public, purpose), length, bits)
+    mask = expand(pair_key(private, public, pair, server_round), length, bits)
     return mask if pair[0] < pair[1] else np.negative(mask)

@@ -39,7 +39,8 @@ Step = tuple[RecordDict, ConfigRecord]  # the reply, and what the client remembe
 # A client's state: where it is in a round, and what it needs for the next stage.
 _STAGE, _CLOSED = "stage", "closed"  # closed: the last round that this client sent a masked vector in
 _ADVERTISED, _SHARED, _MASKED, _DONE = "keys advertised", "shares sent", "masked vector sent", "done"
-_MASK_KEY, _SHARE_KEY, _SEED, _HELD = "mask-key", "share-key", "seed", "held"
+MASK_KEY = "mask-key"
+_SHARE_KEY, _SEED, _HELD = "share-key", "seed", "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def _advertise(mod: SecAggMod, turn: _Turn, *_: object) -> Step:
     mask, share = masks.make_key(), masks.make_key()
     keys = masks.public_key(mask) + masks.public_key(share)
     signature = masks.sign(mod.keyring(turn.client).private, signed(turn.run, turn.number, turn.client, keys))
-    state = turn.remember(_ADVERTISED, {_MASK_KEY: mask, _SHARE_KEY: share})
+    state = turn.remember(_ADVERTISED, {MASK_KEY: mask, _SHARE_KEY: share})
     return wire.content({wire.KEYS: keys + signature}), state
 
 
@@ -131,12 +132,12 @@ def _share(mod: SecAggMod, turn: _Turn, *_: object) -> Step:
     check_threshold(threshold, len(neighbours), mod.colluding)
     _check_signatures(turn, neighbours, mod.keyring(turn.client).public)
     seed = secrets.token_bytes(KEY_BYTES)
-    mask_key, share_key = (wire.read_bytes(turn.state, name, KEY_BYTES) for name in (_MASK_KEY, _SHARE_KEY))
+    mask_key, share_key = (wire.read_bytes(turn.state, name, KEY_BYTES) for name in (MASK_KEY, _SHARE_KEY))
     sealed = {}
     for number, share in _split(seed, mask_key, threshold, neighbours).items():
         key, context = _channel(turn, share_key, neighbours[number], turn.client, number)
         sealed[number] = masks.seal(key, share, context)
-    secret = {_MASK_KEY: mask_key, _SHARE_KEY: share_key, _SEED: seed}
+    secret = {MASK_KEY: mask_key, _SHARE_KEY: share_key, _SEED: seed}
     state = turn.remember(_SHARED, {**secret, wire.THRESHOLD: threshold, wire.KEYS: neighbours})
     return wire.content({wire.SEALED: sealed, wire.TAG: seed_tag(seed)}), state
 
@@ -267,7 +268,7 @@ def _encoded(mod: SecAggMod, turn: _Turn, message: Message, reply: RecordDict) -
 def _mask(turn: _Turn, encoded: Encoded, held: Mapping[int, bytes], bits: int) -> Encoded:
     """The payload plus the own mask plus a pair mask for every neighbour whose shares came."""
     neighbours = wire.read_mapping(turn.state, wire.KEYS, wire.KEYS_BYTES)
-    key = wire.read_bytes(turn.state, _MASK_KEY, KEY_BYTES)
+    key = wire.read_bytes(turn.state, MASK_KEY, KEY_BYTES)
     seed = wire.read_bytes(turn.state, _SEED, KEY_BYTES)
     total = encoded.astype(integer_type(bits))
     total += masks.self_mask(seed, turn.number, len(total), bits)

@@ -23,7 +23,10 @@ class AggregationConfig(BaseModel):
         "that the server can never gather both shares of a secret",
     )
     neighbours: int | None = Field(
-        None, ge=2, description="secagg: clients each client shares secrets with; default: enough for 2^-40, or all"
+        None,
+        ge=2,
+        description="secagg, secagg-plus-flower: clients each client shares secrets with; default: enough for a "
+        "chance of 2^-40 that somebody is unmasked, or all; of Flower's always all",
     )
     colluding: int = Field(
         0, ge=0, description="clients that may be in league with the server: the threshold and the noise allow for them"

@@ -20,6 +20,15 @@ from server.aggregation.graph import Neighbourhood, Rules, harary, neighbourhood
 from server.aggregation.messenger import STAGES, Messenger
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerView:
+    """What a server that follows the protocol holds after one round, by client: what a curious one works from."""
+
+    masked: dict[int, Encoded]
+    neighbours: dict[int, frozenset[int]]  # with whom a client shares a mask in its vector
+    seeds: dict[int, bytes]  # of survivors' own masks, from the shares of the last stage
+
+
 @dataclass(frozen=True, slots=True)
 class _Shared:
     """What the server holds of one client after stage 1: public things, and shares that it cannot open."""
@@ -63,6 +72,7 @@ def collect(
     rng: np.random.Generator,
     rules: Rules | None = None,
     before_unmask: Callable[[list[int]], None] | None = None,
+    tap: Callable[[ServerView], None] | None = None,
     timeout: float | None = None,
 ) -> Collected:
     """The sum of the payloads of those clients that `messages`, a strategy's `train` messages, go to.
@@ -70,8 +80,8 @@ def collect(
     A client may drop out at every stage: by an error, by silence, or by a reply that cannot be read. What is returned
     is the exact sum over those whose masked vector came. These are the survivors, also where one of them is lost in
     the last stage. `nodes` maps client numbers to node ids, and `rng` draws the graph. `before_unmask` is handed the
-    survivors' node ids before any mask comes off; what it raises stops the release. `timeout` is for each stage, in
-    seconds.
+    survivors' node ids before any mask comes off; what it raises stops the release. `tap` is handed what the server
+    holds. `timeout` is for each stage, in seconds.
 
     Raises:
         RoundRefusedError: fewer are left than the threshold asks for, or what they give does not fit together.
@@ -94,7 +104,11 @@ def collect(
     if before_unmask is not None:
         before_unmask(survivors)
     answers = _unmask(plan, shared, masked)
-    total = _total(plan, shared, masked, answers)
+    seeds = _seeds(plan, shared, masked, answers)
+    if tap is not None:
+        neighbours = {client: frozenset(plan.helpers(client, shared)) for client in masked}
+        tap(ServerView(masked=masked, neighbours=neighbours, seeds=seeds))
+    total = _total(plan, shared, masked, seeds, answers)
     return Collected(encoding.decode(total), survivors, dropped)
 
 
@@ -212,17 +226,31 @@ def _check_enough(
         )
 
 
+def _seeds(
+    plan: _Plan, shared: Mapping[int, _Shared], masked: Iterable[int], answers: Mapping[int, _Answer]
+) -> dict[int, bytes]:
+    """The survivors' seeds, from their neighbours' shares."""
+    seeds = {}
+    for client in masked:
+        seed = _combine(plan, client, {other: answers[other].seeds[client] for other in plan.helpers(client, answers)})
+        if seed_tag(seed) != shared[client].tag:
+            raise plan.net.refusal(3, f"the shares of client {client}'s seed do not fit together")
+        seeds[client] = seed
+    return seeds
+
+
 def _total(
-    plan: _Plan, shared: Mapping[int, _Shared], masked: Mapping[int, Encoded], answers: Mapping[int, _Answer]
+    plan: _Plan,
+    shared: Mapping[int, _Shared],
+    masked: Mapping[int, Encoded],
+    seeds: Mapping[int, bytes],
+    answers: Mapping[int, _Answer],
 ) -> Encoded:
     """The sum of the encoded payloads: the masked vectors less what does not cancel among them."""
     total = np.zeros(plan.length, integer_type(plan.bits))
     for client, vector in masked.items():
-        seed = _combine(plan, client, {other: answers[other].seeds[client] for other in plan.helpers(client, answers)})
-        if seed_tag(seed) != shared[client].tag:
-            raise plan.net.refusal(3, f"the shares of client {client}'s seed do not fit together")
         total += vector
-        total -= masks.self_mask(seed, plan.net.number, plan.length, plan.bits)
+        total -= masks.self_mask(seeds[client], plan.net.number, plan.length, plan.bits)
     for client in shared.keys() - masked.keys():
         if plan.helpers(client, masked):
             shares = {other: answers[other].keys[client] for other in plan.helpers(client, answers)}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
 from attacks.registry import ATTACKS
-from sim.report import figures, roc, words
+from sim.report import figures, recovered, roc, words
 from sim.report.style import Figure
 from sim.results import EdgeResult, Results, Utility
 
@@ -43,6 +43,7 @@ def page(results: Results, scores: pa.Table) -> str:
         .render(
             r=results,
             w=words,
+            masks=recovered,
             verdict=words.verdict(results),
             figures=drawn,
             plots=plots,

@@ -1,0 +1,61 @@
+"""The protections that a scenario can switch on, and against whom each holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Defence:
+    """One protection that a scenario can switch on."""
+
+    setting: str
+    title: str
+    against: str
+    source: str
+
+
+DEFENCES = (
+    Defence(
+        "privacy.record",
+        "DP-SGD on every client: record level",
+        "everybody, also the holder of the personal model",
+        "Abadi et al. 2016, arXiv 1607.00133",
+    ),
+    Defence(
+        'privacy.client.where = "central"',
+        "noise of the server's on the sum of clipped updates: client level",
+        "other clients and users of the global model; not the server",
+        "McMahan et al. 2018, arXiv 1710.06963; adaptive clipping: Andrew et al. 2021, arXiv 1905.03871",
+    ),
+    Defence(
+        'privacy.client.where = "local"',
+        "each client's noise on its own clipped update: client level",
+        "everybody but the holder of the personal model",
+        "Duchi et al. 2013; Gaussian, accounted exactly",
+    ),
+    Defence(
+        'privacy.client.where = "distributed"',
+        "the clients' noise inside a secure sum: client level",
+        "everybody but the holder of the personal model",
+        "Agarwal et al. 2021, arXiv 2110.04995 (Skellam)",
+    ),
+    Defence(
+        'aggregation.protocol = "secagg"',
+        "masks that cancel in the sum",
+        "a server that follows the protocol, and clients in league with it, up to the threshold; hides single updates",
+        "Bonawitz et al. 2017; Bell et al. 2020, ia.cr/2020/704",
+    ),
+    Defence(
+        'aggregation.protocol = "secagg-plus-flower"',
+        "Flower's SecAgg+, as a baseline",
+        "nobody who tries: 28-bit masks; weights and metrics are in clear",
+        "flwr 1.41",
+    ),
+    Defence(
+        'aggregation.protocol = "ckks"',
+        "homomorphic encryption of the updates, the key with the clients",
+        "a server that follows the protocol and has no client on its side",
+        "Cheon et al. 2017, ia.cr/2016/421 (TenSEAL)",
+    ),
+)
