@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from attacks import cosine, lira, loss, loss_series, rmia
+from attacks import aggregate, cosine, fedmia, gradient, lira, loss, loss_series, rmia, source, update_loss
 from attacks.observation import Guess, Observation, Oracle, VantageLacksError
 
 
@@ -62,6 +62,93 @@ ATTACKS: dict[str, Attack] = {
             False,
             loss_series.run,
             "Zari et al. 2021, arXiv 2111.00430",
+        ),
+        Attack(
+            "loss-slope",
+            "Fall of the loss over the rounds",
+            "rounds",
+            False,
+            loss_series.slope,
+            "Zari et al. 2021, arXiv 2111.00430",
+        ),
+        Attack(
+            "gradient-norm",
+            "Norm of the gradient over the rounds",
+            "rounds",
+            False,
+            gradient.norm,
+            "Nasr et al. 2019, arXiv 1812.00910",
+        ),
+        Attack(
+            "aggregate-cosine",
+            "Cosine of gradient and mean update",
+            "rounds",
+            False,
+            aggregate.cosine,
+            "Li et al. 2023, arXiv 2202.12232",
+        ),
+        Attack(
+            "prolin",
+            "Sums taken apart by who took part (PROLIN)",
+            "rounds",
+            False,
+            aggregate.prolin,
+            "Kerkouche et al. 2023, arXiv 2303.03908",
+            client=True,
+        ),
+        Attack(
+            "gradient-difference",
+            "Update along the gradient (gradient difference, rescaled)",
+            "updates",
+            False,
+            gradient.difference,
+            "Li et al. 2023, arXiv 2202.12232",
+            client=True,
+        ),
+        Attack(
+            "cosine-calibrated",
+            "Cosine above that of the round's other clients",
+            "updates",
+            False,
+            cosine.calibrated,
+            "Zhu et al. 2024, arXiv 2402.06289",
+            client=True,
+        ),
+        Attack(
+            "fedmia-loss",
+            "FedMIA I: loss against the round's other clients",
+            "updates",
+            False,
+            fedmia.by_loss,
+            "Zhu et al. 2024, arXiv 2402.06289",
+            client=True,
+        ),
+        Attack(
+            "fedmia-cosine",
+            "FedMIA II: cosine against the round's other clients",
+            "updates",
+            False,
+            fedmia.by_cosine,
+            "Zhu et al. 2024, arXiv 2402.06289",
+            client=True,
+        ),
+        Attack(
+            "update-loss",
+            "Fall of the loss in the client's own training",
+            "updates",
+            False,
+            update_loss.run,
+            "Watson et al. 2022, arXiv 2111.08440",
+            client=True,
+        ),
+        Attack(
+            "source",
+            "Source inference: loss at the client's model against the best other",
+            "updates",
+            False,
+            source.run,
+            "Hu et al. 2021, arXiv 2109.05659",
+            client=True,
         ),
     )
 }

@@ -18,6 +18,7 @@ from clients.weights import to_vector
 from sim.score import auc
 
 CLASSES, FEATURES, SIDE, OWN = 6, 20, 200, 400
+CLIENTS, PER_ROUND = 4, 3
 
 
 def records(rng, count):
@@ -48,7 +49,8 @@ def trained(model, data, steps, rate):
 def world(seed, leaks):
     """Observations of a user and of a server, and the truth. Where nothing `leaks` no candidate was trained on."""
     rng = np.random.default_rng(seed)
-    candidates, population, elsewhere = records(rng, 2 * SIDE), records(rng, OWN), records(rng, SIDE)
+    candidates, population = records(rng, 2 * SIDE), records(rng, OWN)
+    elsewhere = [records(rng, SIDE // 4) for _ in range(CLIENTS - 1)]
     member = rng.permutation(2 * SIDE) < SIDE
     data = candidates[member] if leaks else records(rng, SIDE)
     start = network(rng)
@@ -66,7 +68,7 @@ def world(seed, leaks):
         vantage="server",
         candidates=candidates,
         population=population,
-        rounds=federation(start, data, elsewhere),
+        rounds=federation(start, data, *elsewhere),
         architecture=start,
         client=np.ones(len(candidates), dtype=np.int64),
     )
@@ -74,13 +76,13 @@ def world(seed, leaks):
 
 
 def federation(model, *clients):
-    """Plain federated averaging; client 1 holds the first data set."""
-    rounds, weights = [], to_vector(model)
+    """Plain federated averaging over a sample of the clients; client 1 holds the first data set."""
+    rng, rounds, weights = np.random.default_rng(7), [], to_vector(model)
     for number in range(20):
         local = {}
-        for client, data in enumerate(clients, start=1):
+        for client in sorted(rng.choice(len(clients), PER_ROUND, replace=False).tolist()):
             vector_to_parameters(torch.tensor(weights), model.parameters())
-            local[client] = weights - to_vector(trained(model, data, 25, 0.3))
+            local[client + 1] = weights - to_vector(trained(model, clients[client], 25, 0.3))
         mean = np.mean(list(local.values()), axis=0)
         rounds.append(ServerRound(number, weights, tuple(local), mean, local))
         weights = weights - mean
