@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.budgets import Plan
-from sim.report import words
+from sim.report import recovered, words
 from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TprAtFpr, Utility
 
 MAX_WIDTH = 100
@@ -29,8 +29,16 @@ def render(results: Results, console: Console, report: Path | None = None) -> No
     if results.data.synthetic:
         console.print(Text("SYNTHETIC DATA: these figures say nothing about any real person.", "bold"), width=width)
     console.print()
-    protected = [_promises(results.budgets), _cost(results)] if results.protection else []
-    for section in (_attacks(results, width), *protected, _controls(results), _accuracy(results), _edge(results)):
+    protected = [_promises(results.budgets, console), _cost(results)] if results.protection else []
+    masks = [_masks(results)] if results.recoveries else []
+    for section in (
+        _attacks(results, width),
+        *masks,
+        *protected,
+        _controls(results),
+        _accuracy(results),
+        _edge(results),
+    ):
         console.print(section, width=width)
         console.print()
     console.print(Text("Findings", style="bold"))
@@ -51,7 +59,11 @@ def _bullet(sentence: str, console: Console, width: int) -> None:
 
 
 def _printable(text: str, console: Console) -> str:
-    """What this terminal's encoding can show of text that holds names from users' data."""
+    """What this terminal's encoding can show of text that holds names from users' data, or an infinite epsilon."""
+    try:
+        "∞".encode(console.encoding)
+    except UnicodeEncodeError:
+        text = text.replace("∞", "infinite")
     return text.encode(console.encoding, "replace").decode(console.encoding)
 
 
@@ -118,6 +130,16 @@ def _caught(cell: TprAtFpr | None, usual: str | None, *, brief: bool = False) ->
     return Text(words.tpr(cell).removesuffix(f" (at {usual})"))
 
 
+def _masks(results: Results) -> Table:
+    columns = ("victim", "colluding", "seeds tried", "core seconds", "full search", "update")
+    table = _grid("What the masks hide from the server and the clients in league with it", columns, 2)
+    for row in results.recoveries:
+        cells = (f"client {row.victim}", recovered.who(row), f"{row.searched:,}")
+        found = Text("recovered", "bold red") if row.recovered else Text("not found")
+        table.add_row(*map(Text, (*cells, f"{row.cpu_seconds:.1f}", recovered.full_search(row))), found)
+    return table
+
+
 def _controls(results: Results) -> Table:
     table = _grid("Controls (must hold 0.5)", ("control", "sees", "AUC", "holds 0.5"), 2)
     for name, sees, control in (
@@ -132,7 +154,7 @@ def _controls(results: Results) -> Table:
 def render_plan(plan: Plan, console: Console) -> None:
     """Print what a plan would promise, with how much noise, and why."""
     width = min(MAX_WIDTH, console.width)
-    console.print(_promises(plan.budgets), width=width)
+    console.print(_promises(plan.budgets, console), width=width)
     for unit, noise in (("record", plan.record_noise_multiplier), ("client", plan.client_noise_multiplier)):
         if noise is not None:
             _bullet(f"noise multiplier for a {unit}: {noise:.4g}", console, width)
@@ -140,11 +162,12 @@ def render_plan(plan: Plan, console: Console) -> None:
         _bullet(why, console, width)
 
 
-def _promises(budgets: Sequence[Budget]) -> Table:
+def _promises(budgets: Sequence[Budget], console: Console) -> Table:
     table = _grid("What is promised (smaller is safer)", ("to one", "against", "epsilon", "delta"), 2)
     for budget in budgets:
+        epsilon = _printable(words.epsilon(budget), console)
         delta = "-" if budget.delta is None else f"{budget.delta:g}"
-        table.add_row(*map(Text, (budget.unit, words.AGAINST[budget.vantage], words.epsilon(budget), delta)))
+        table.add_row(*map(Text, (budget.unit, words.AGAINST[budget.vantage], epsilon, delta)))
     return table
 
 
