@@ -82,7 +82,7 @@ class SeededFedAvg(FedAvg):
         observe: Callable[[RoundRecord], None],
         release: Release = weighted_mean,
     ) -> None:
-        super().__init__(fraction_train=plan.participation, fraction_evaluate=0.0)
+        super().__init__(fraction_train=plan.participation)
         self._nodes = nodes
         self._clients = {node: client for client, node in nodes.items()}
         self._plan = plan
