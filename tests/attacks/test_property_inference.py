@@ -45,8 +45,8 @@ def update(model, rng, holds):
 
 def test_clients_with_the_kind_are_told_from_others(world):
     model, population, kind, updates, has = world
-    found = infer(model, to_vector(model), updates, population, kind, TRAINING, np.random.default_rng(1), 100)
-    assert found.simulated == 100
+    found = infer(model, to_vector(model), updates, population, kind, TRAINING, np.random.default_rng(1))
+    assert found.simulated == 200
     assert found.auc > 0.8
     assert auc(found.scores, has) > 0.75
 
