@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+import tenseal  # noqa: F401  # before TensorFlow: where TensorFlow comes first, TenSEAL crashes the process
 import torch
 from flwr.supercore.task_identity import TaskIdentity
 

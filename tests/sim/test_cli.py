@@ -257,13 +257,13 @@ def test_a_kind_that_cannot_be_listed(seepage):
 
 
 def test_every_listed_data_set_model_and_attack_is_one(seepage):
-    from attacks.registry import ATTACKS
+    from attacks.registry import ATTACKS, RECOVERIES
     from clients.models import MODELS
     from sim.data.registry import DATASETS
 
     listing = json.loads(seepage("list", "--json").out)
     assert [row["name"] for row in listing["models"]] == list(MODELS)
-    assert [row["name"] for row in listing["attacks"]] == list(ATTACKS)
+    assert [row["name"] for row in listing["attacks"]] == [*ATTACKS, *RECOVERIES]
     assert [row["name"] for row in listing["datasets"]] == list(DATASETS)
     assert {row["name"] for row in listing["scenarios"]} == {path.stem for path in shipped_scenarios()}
 

@@ -10,6 +10,7 @@ import pytest
 import tomli_w
 from safetensors.numpy import load_file
 
+from attacks.registry import ATTACKS
 from sim.engines import ENGINES
 from sim.federate import federate
 from sim.folder import RunFolder, create
@@ -62,11 +63,17 @@ def test_results_are_as_the_schema_says_and_as_they_were_told(finished, results_
     jsonschema.validate(loaded, results_schema)
     assert Results.model_validate(loaded) == results
     rows = {(a.attack, a.vantage, a.target, a.precision, a.output) for a in results.attacks}
+    refused = {(r.attack, r.vantage, r.target, r.precision) for r in results.refused}
     asked = [("global-user", "global"), ("query", "personal")]
-    assert rows == {
-        *((name, "server", "global", "float32", None) for name in ("cosine", "loss-series")),
-        *((n, v, t, p, "logits") for n in ("loss", "lira", "rmia") for v, t in asked for p in ("float32", "int8")),
+    outside = [name for name, attack in ATTACKS.items() if attack.needs == "oracle"]
+    assert {row[:4] for row in rows} | refused == {
+        *((name, "server", "global", "float32") for name in ATTACKS if name not in outside),
+        *((name, v, t, p) for name in outside for v, t in asked for p in ("float32", "int8")),
     }
+    assert not {row[:4] for row in rows} & refused and len(rows) == len(results.attacks)
+    assert {"cosine", "loss-series", "loss", "lira", "rmia"} <= {row[0] for row in rows}
+    assert {(row[1], row[4]) for row in rows} == {("server", None), ("global-user", "logits"), ("query", "logits")}
+    assert all(r.attack in r.reason for r in results.refused)
     assert {a.references for a in results.attacks if a.attack in ("lira", "rmia")} == {2}
     assert [c.client for c in results.clients] == [0, 1, 2, 3] and [r.round for r in results.rounds] == [1, 2, 3]
 
