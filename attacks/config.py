@@ -6,13 +6,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from attacks.registry import ATTACKS, RECOVERIES
 
+USUAL = ("loss", "lira", "rmia", "cosine", "loss-series")  # a few minutes at most; the others are for asking
+
 
 class AttackConfig(BaseModel):
     """The `[attacks]` table of a scenario."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    names: tuple[str, ...] = Field(tuple(ATTACKS), min_length=1, description="attacks to run, by name")
+    names: tuple[str, ...] = Field(USUAL, min_length=1, description="attacks to run, by name: `seepage list attacks`")
     references: int = Field(4, ge=1, le=256, description="reference models the attacker trains per target model")
     mask_seeds: int = Field(
         2**28,

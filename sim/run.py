@@ -54,6 +54,9 @@ def attack(scenario: Scenario, folder: RunFolder, progress: Progress) -> Results
         targets = observe(scenario, folder, prepared)
         judged, refused = judge(scenario, targets, truth, progress)
         recoveries, lacking = recover_updates(scenario, folder, progress)
+    if not judged:
+        reasons = "; ".join(dict.fromkeys(each.reason for each in refused))
+        raise InputError(f"attacks.names: none of them can be tried here ({reasons}). Name another as well")
     with _timed(folder, "controls"), progress.stage("running the controls"):
         both = controls(scenario, federation, prepared, truth)
     results = summarise(scenario, folder, federation, targets, judged, [*refused, *lacking], recoveries, both, truth)
