@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from attacks import signals
-from attacks.observation import Guess, Observation
-from attacks.references import left_out, mean_left_out
+from attacks.observation import Guess, Observation, VantageLacksError
+from attacks.references import answered, left_out, mean_left_out, same_tail, wider
 
 
 def run(observation: Observation, rng: np.random.Generator) -> Guess:  # noqa: ARG001 (nothing is random here)
@@ -21,15 +21,40 @@ def run(observation: Observation, rng: np.random.Generator) -> Guess:  # noqa: A
 
     Vantage: whoever can query the model and train references with its recipe.
     """
-    oracle = observation.oracle
-    assert oracle is not None
-    both = observation.candidates.joined(observation.population)
-    answered = [oracle(both.x), *(reference.predict(both.x) for reference in observation.references)]
-    phi, *reference_phi = (signals.scaled_confidence(a, both.y, oracle.output, oracle.resolution) for a in answered)
-    z, count = one_sided(phi, np.stack(reference_phi), left_out(observation))
-    candidates, references = len(observation.candidates), len(observation.references)
-    spread = np.sqrt((1 + 1 / references) / (1 + 1 / np.maximum(count, 1)))
-    return Guess(z[:candidates], (z * spread)[candidates:])
+    phi, reference_phi = answered(observation, signals.scaled_confidence)
+    z, count = one_sided(phi, reference_phi, left_out(observation))
+    scale = wider(np.array(len(reference_phi))) / wider(count)
+    candidates = len(observation.candidates)
+    return Guess(z[:candidates], (z * scale)[candidates:])
+
+
+def run_per_record(observation: Observation, rng: np.random.Generator) -> Guess:  # noqa: ARG001
+    """Score z = (phi - mu_out) / sigma_out, one-sided, each record with a deviation of its own. Unit: record.
+
+    Carlini et al. 2022 (arXiv 2112.03570), algorithm 1 and section VI-A: for 64 references or more. With few it is the
+    weaker form (section VI-C). A record whose references answer alike, or that has only one, has no deviation: it
+    takes the pooled one. Every z but a candidate's own kind is then put on the candidates' scale, at the same tail
+    probability of Student's t: the fewer the references behind a deviation, the further z strays by chance.
+
+    Vantage: whoever can query the model and train two references with its recipe.
+    """
+    references = len(observation.references)
+    if references < 2:
+        raise VantageLacksError(
+            f"attack 'lira-per-record' needs two reference models, vantage '{observation.vantage}' has {references}. "
+            "Train more, or use 'lira'"
+        )
+    phi, reference_phi = answered(observation, signals.scaled_confidence)
+    out = left_out(observation)
+    mean, count = mean_left_out(reference_phi, out)
+    own = deviation(reference_phi, out)
+    alone = ~(own > 0)
+    sigma = np.where(alone, pooled_deviation(reference_phi, out), own * np.sqrt(count / np.maximum(count - 1, 1)))
+    t = (phi - mean) / (sigma * wider(count))
+    t = same_tail(t, np.where(alone, np.inf, np.maximum(count - 1, 1)), references - 1)
+    z = t * wider(np.array(references)) * np.sqrt(references / (references - 1))
+    candidates = len(observation.candidates)
+    return Guess(z[:candidates], z[candidates:])
 
 
 def one_sided(
@@ -40,6 +65,19 @@ def one_sided(
     """The z of each record, and the number of references behind it."""
     mean, count = mean_left_out(reference_phi, out)
     return (phi - mean) / pooled_deviation(reference_phi, out), count
+
+
+def deviation(
+    reference_phi: Float[np.ndarray, "references records"], out: Bool[np.ndarray, "references records"]
+) -> Float[np.ndarray, " records"]:
+    """Standard deviation of phi within each record, over the references in `out` (divisor n); NaN where there are none.
+
+    Exactly 0 where they all answer alike.
+    """
+    mean, _ = mean_left_out(reference_phi, out)
+    variance, _ = mean_left_out((reference_phi - mean) ** 2, out)
+    low, high = (np.where(out, reference_phi, gone) for gone in (np.inf, -np.inf))
+    return np.where(low.min(axis=0) == high.max(axis=0), 0.0, np.sqrt(variance))
 
 
 def pooled_deviation(

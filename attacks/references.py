@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from attacks.observation import Observation
 
 Groups = Int[np.ndarray, " population"]
+Values = Float[np.ndarray, " records"]
+
+_LEAST_TAIL = 1e-200  # scipy inverts no smaller one
 
 
 def halves(
@@ -39,6 +44,18 @@ def _half(groups: Groups, rng: np.random.Generator) -> Bool[np.ndarray, " popula
     return half
 
 
+def answered(
+    observation: Observation, signal: Callable[..., Values]
+) -> tuple[Values, Float[np.ndarray, "references records"]]:
+    """One of `attacks.signals`, of the target's answers and of the references'; candidates, then the population."""
+    oracle = observation.oracle
+    assert oracle is not None
+    both = observation.candidates.joined(observation.population)
+    answers = [oracle(both.x), *(reference.predict(both.x) for reference in observation.references)]
+    target, *others = (signal(each, both.y, oracle.output, oracle.resolution) for each in answers)
+    return target, np.stack(others)
+
+
 def left_out(observation: Observation) -> Bool[np.ndarray, "references records"]:
     """Which references did not train on each record; columns are the candidates, then the population.
 
@@ -56,3 +73,22 @@ def mean_left_out(
     count = out.sum(axis=0)
     total = np.where(out, signal, 0.0).sum(axis=0)
     return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0), count
+
+
+def wider(count: Int[np.ndarray, " records"]) -> Values:
+    """How much wider than its deviation a value minus the mean of `count` others spreads, by chance alone."""
+    return np.asarray(np.sqrt(1 + 1 / np.maximum(count, 1)))
+
+
+def same_tail(t: Values, freedom: Values, wanted: float) -> Values:
+    """What a Student t with `freedom` degrees would be with `wanted` degrees, at the same tail probability.
+
+    With fewer references a record's statistic has heavier tails: this makes it one to compare with the others'.
+    """
+    from scipy import stats  # takes half a second, and few attacks need it
+
+    changed = freedom != wanted
+    tail = np.maximum(stats.t.sf(np.abs(t[changed]), freedom[changed]), _LEAST_TAIL)
+    out = t.astype(np.float64)
+    out[changed] = np.sign(t[changed]) * stats.t.isf(tail, wanted)
+    return out

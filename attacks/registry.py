@@ -9,7 +9,23 @@ from typing import Literal
 
 import numpy as np
 
-from attacks import aggregate, cosine, fedmia, gradient, lira, loss, loss_series, rmia, source, update_loss
+from attacks import (
+    aggregate,
+    bavaria,
+    cosine,
+    difficulty,
+    fedmia,
+    gradient,
+    lira,
+    loss,
+    loss_series,
+    quantile,
+    rmia,
+    shadow,
+    source,
+    thresholds,
+    update_loss,
+)
 from attacks.observation import Guess, Observation, Oracle, VantageLacksError
 
 
@@ -149,6 +165,94 @@ ATTACKS: dict[str, Attack] = {
             source.run,
             "Hu et al. 2021, arXiv 2109.05659",
             client=True,
+        ),
+        Attack(
+            "confidence",
+            "Largest probability",
+            "oracle",
+            False,
+            thresholds.confidence,
+            "Salem et al. 2019, arXiv 1806.01246",
+        ),
+        Attack(
+            "entropy",
+            "Entropy of the answer",
+            "oracle",
+            False,
+            thresholds.entropy,
+            "Salem et al. 2019, arXiv 1806.01246",
+        ),
+        Attack(
+            "modified-entropy",
+            "Modified entropy of the answer",
+            "oracle",
+            False,
+            thresholds.modified_entropy,
+            "Song and Mittal 2021, arXiv 2003.10595",
+        ),
+        Attack(
+            "gap",
+            "Whether the answer is the label (gap attack)",
+            "oracle",
+            False,
+            thresholds.gap,
+            "Yeom et al. 2018, arXiv 1709.01604",
+        ),
+        Attack(
+            "loss-per-class",
+            "Loss among the class's own records",
+            "oracle",
+            False,
+            thresholds.loss_per_class,
+            "Song and Mittal 2021, arXiv 2003.10595",
+        ),
+        Attack(
+            "quantile",
+            "Confidence above that of records like it (quantile regression)",
+            "oracle",
+            False,
+            quantile.run,
+            "Bertran et al. 2023, arXiv 2307.03694",
+        ),
+        Attack(
+            "calibration",
+            "Loss below the references' (difficulty calibration)",
+            "oracle",
+            True,
+            difficulty.calibration,
+            "Watson et al. 2022, arXiv 2111.08440",
+        ),
+        Attack(
+            "attack-r",
+            "Share of references with a higher loss (Attack R)",
+            "oracle",
+            True,
+            difficulty.attack_r,
+            "Ye et al. 2022, arXiv 2111.09679",
+        ),
+        Attack(
+            "lira-per-record",
+            "Likelihood ratio (LiRA), offline, a deviation per record",
+            "oracle",
+            True,
+            lira.run_per_record,
+            "Carlini et al. 2022, arXiv 2112.03570",
+        ),
+        Attack(
+            "bavaria",
+            "Likelihood ratio with Bayesian variance (BaVarIA), offline, one-sided",
+            "oracle",
+            True,
+            bavaria.run,
+            "Brännvall 2026, arXiv 2603.11799",
+        ),
+        Attack(
+            "shadow",
+            "Classifier taught on shadow models",
+            "oracle",
+            True,
+            shadow.run,
+            "Shokri et al. 2017, arXiv 1610.05820",
         ),
     )
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import expit
@@ -19,14 +21,19 @@ _TUNED_ON = 4  # more references attacked would change `a` little and cost their
 Values = Float[np.ndarray, " records"]
 
 
-def run(observation: Observation, rng: np.random.Generator, gamma: float = GAMMA) -> Guess:  # noqa: ARG001
+def run(
+    observation: Observation,
+    rng: np.random.Generator,  # noqa: ARG001 (nothing is random here)
+    gamma: float = GAMMA,
+    a: float | None = None,
+) -> Guess:
     """Share of population records z with LR(x, z) = [p(x|target)/p(x)] / [p(z|target)/p(z)] >= gamma. Unit: record.
 
-    Zarifzadeh et al. 2024 (arXiv 2312.03262), offline form: p(x) = ((1+a) * mean P_out(x) + (1-a)) / 2. `a` is tuned
-    on the references alone (`tuned_a`), never on the target. Every population record is compared with that some
-    reference left out. The share takes few values and soon reaches 1, so ties are broken with the raw ratio. A
-    population record's own score leaves itself out; it is NaN where every reference trained on the record. It rests on
-    half as many references as a candidate's and so spreads wider: a threshold set on it errs towards too few alarms.
+    Zarifzadeh et al. 2024 (arXiv 2312.03262), offline form: p(x) = ((1+a) * mean P_out(x) + (1-a)) / 2. `a`, unless
+    given, is tuned on the references alone (`tuned_a`), never on the target. Every population record is compared with
+    that some reference left out. The share takes few values and soon reaches 1, so ties are broken with the raw ratio.
+    A population record's own score leaves itself out; it is NaN where every reference trained on the record. It rests
+    on half as many references as a candidate's and so spreads wider: a threshold set on it errs towards too few alarms.
 
     Needs at least one population record left out by a reference, else VantageLacksError. Use 500 or more. Vantage:
     whoever can query the model and train references with its recipe.
@@ -43,7 +50,7 @@ def run(observation: Observation, rng: np.random.Generator, gamma: float = GAMMA
     )
     candidates = len(observation.candidates)
     out = left_out(observation)
-    a = tuned_a(reference_p[:, candidates:], ~out[:, candidates:])
+    a = tuned_a(reference_p[:, candidates:], ~out[:, candidates:]) if a is None else a
     ratio = log_ratio(log_p, mean_left_out(reference_p, out)[0], a)
     return Guess(*dominance(ratio[:candidates], ratio[candidates:], gamma))
 
@@ -52,6 +59,29 @@ def log_ratio(log_p: Values, out_p: Values, a: float) -> Values:
     """Logarithm of p(x|target) / p(x), with p(x) approximated from the references that left x out."""
     prior = ((1 + a) * out_p + (1 - a)) / 2
     return log_p - np.log(np.maximum(prior, np.finfo(np.float64).tiny))
+
+
+def online_log_ratio(
+    log_p: Values,
+    reference_p: Float[np.ndarray, "references records"],
+    trained_on: Bool[np.ndarray, "references records"],
+) -> Values:
+    """Logarithm of p(x|target) / p(x) with p(x) = (mean P_in + mean P_out) / 2; NaN where one of them has no reference.
+
+    The paper's online form. An attacker's references trained on no candidate, so it is no entry in ATTACKS.
+    """
+    inside, _ = mean_left_out(reference_p, trained_on)
+    outside, _ = mean_left_out(reference_p, ~trained_on)
+    return np.asarray(log_p - np.log(np.maximum((inside + outside) / 2, np.finfo(np.float64).tiny)))
+
+
+def share(x: Values, z: Values, gamma: float = GAMMA, compat: Literal["privacy-meter"] | None = None) -> Values:
+    """Share of z with LR(x, z) >= gamma, from log ratios without NaN: the paper's score; `dominance` breaks its ties.
+
+    `compat="privacy-meter"` counts LR(x, z) > gamma instead, as the authors' ml_privacy_meter does (with gamma = 1).
+    """
+    above = np.searchsorted(np.sort(z), x - np.log(gamma), side="left" if compat else "right")
+    return np.asarray(above / len(z))
 
 
 def dominance(x: Values, z: Values, gamma: float = GAMMA) -> tuple[Values, Values]:

@@ -1,6 +1,6 @@
-"""What one answer of a model says about one record: probability of the true label, loss, scaled confidence.
+"""What one answer of a model says about one record: loss, scaled confidence, entropy and their like.
 
-All three are computed in float64 from what the model really answered. Near a probability of one the interesting part
+All are computed in float64 from what the model really answered. Near a probability of one the interesting part
 is 1 - p, which float32 rounds away; so it is summed from the other classes, never formed by subtraction.
 """
 
@@ -52,6 +52,62 @@ def scaled_confidence(answers: Answers, labels: Labels, output: Output = "logits
         return np.asarray(true - logsumexp(others, axis=1))
     floor = _floor(answers, resolution)
     return np.asarray(np.log(np.maximum(true, floor)) - np.log(np.maximum(others.sum(axis=1), floor)))
+
+
+def top_confidence(answers: Answers, labels: Labels, output: Output = "logits", resolution: float = 0.0) -> Signal:
+    """Scaled confidence in the class that the model favours: orders records as the largest probability does.
+
+    A probability would round to 1 for very sure answers and tie them. Arguments and errors as for `loss`.
+    """
+    _check(answers, labels)
+    return scaled_confidence(answers, answers.argmax(axis=1), output, resolution)
+
+
+def entropy(answers: Answers, labels: Labels, output: Output = "logits", resolution: float = 0.0) -> Signal:
+    """Entropy of the answer, -sum p log p, in nats. Arguments and errors as for `loss`; the label plays no part."""
+    _check(answers, labels)
+    p, _ = shares(answers, output)
+    return np.asarray(-(p * np.log(np.maximum(p, _floor(answers, resolution)))).sum(axis=1))
+
+
+def modified_entropy(answers: Answers, labels: Labels, output: Output = "logits", resolution: float = 0.0) -> Signal:
+    """Modified entropy: -(1 - p_y) log p_y - sum over k != y of p_k log(1 - p_k), in nats.
+
+    Song and Mittal 2021 (arXiv 2003.10595), equation 8: zero for a sure and right answer, large for a sure and wrong
+    one. Logarithms are taken of at least half of `resolution`. Arguments and errors as for `loss`.
+    """
+    _check(answers, labels)
+    p, rest = shares(answers, output)
+    true = np.arange(p.shape[1]) == labels[:, None]
+    weight, of = np.where(true, rest, p), np.where(true, p, rest)
+    return np.asarray(-(weight * np.log(np.maximum(of, _floor(answers, resolution)))).sum(axis=1))
+
+
+def correctness(answers: Answers, labels: Labels) -> Signal:
+    """1 where the true label has the largest answer, 0 where not; 1/k where it shares the first place with k - 1.
+
+    Equal answers are common in int8. Errors as for `loss`.
+    """
+    _check(answers, labels)
+    first = answers == answers.max(axis=1, keepdims=True)
+    return np.asarray(first[np.arange(len(labels)), labels] / np.maximum(first.sum(axis=1), 1))
+
+
+def shares(
+    answers: Answers, output: Output = "logits"
+) -> tuple[Float[np.ndarray, "records classes"], Float[np.ndarray, "records classes"]]:
+    """For each class its probability p_k and 1 - p_k, the sum of the others': as answered, or by softmax."""
+    values = answers.astype(np.float64)
+    if output == "logits":
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+    rest = values.sum(axis=1, keepdims=True) - values
+    # Next to a large value the small ones are lost by subtraction: for the largest, they are added up.
+    rows, top = np.arange(len(values)), values.argmax(axis=1)
+    small = values.copy()
+    small[rows, top] = 0.0
+    rest[rows, top] = small.sum(axis=1)
+    total = values.sum(axis=1, keepdims=True) if output == "logits" else 1.0
+    return values / total, rest / total
 
 
 def _true_and_others(answers: Answers, labels: Labels) -> tuple[Signal, Float[np.ndarray, "records others"]]:
