@@ -248,8 +248,8 @@ def _protection(results: Results) -> Iterator[str]:
             yield f"One {unit} is promised nothing (epsilon is infinite) against {against}: {why}."
         else:
             yield (
-                f"One {unit} is promised epsilon {epsilon} at delta {rows[0].delta:g}, with {rows[0].adjacency}, against"
-                f" {against}: {why}."
+                f"One {unit} is promised epsilon {epsilon} at delta {rows[0].delta:g}, with {rows[0].adjacency},"
+                f" against {against}: {why}."
             )
 
 
