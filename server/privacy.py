@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from clients.accounting import with_count
 from jaxtyping import Float
 
+from clients.accounting import with_count
 from clients.privacy import ClientPrivacyConfig
 from clients.randomness import generator
 from clients.update import WITHIN, clip
