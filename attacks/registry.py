@@ -312,7 +312,7 @@ def _refuse(attack: Attack, observation: Observation) -> None:
         "model to query": attack.needs != "oracle" or observation.oracle is not None,
         "reference models": not attack.references or len(observation.references) > 0,
         "training rounds": attack.needs == "oracle" or len(observation.rounds) > 0,
-        "single client's update": attack.needs != "updates" or any(seen.updates for seen in observation.rounds),
+        "updates of single clients": attack.needs != "updates" or any(seen.updates for seen in observation.rounds),
         "model architecture": attack.needs == "oracle" or observation.architecture is not None,
         "client that the candidates belong to": not attack.client or observation.client is not None,
         "candidates": len(observation.candidates) > 0,

@@ -122,7 +122,7 @@ class SeededFedAvg(FedAvg):
         else:
             received = receive(replies, self._broadcast, self._clients, self._sampled)
         if self._sampled and not received.clients:
-            raise _all_lost(received.dropped)
+            raise self._all_lost(received.dropped)
         step = self._release(server_round, received)
         weights = flatten(self._broadcast)
         self._observe(
@@ -142,7 +142,7 @@ class SeededFedAvg(FedAvg):
         """Note that a round changed nothing. Raises as `aggregate_train` does where every client failed."""
         dropped = dict(sorted((self._clients[node], why) for node, why in refusal.dropped.items()))
         if self._sampled and len(dropped) == len(self._sampled):
-            raise _all_lost(dropped)
+            raise self._all_lost(dropped)
         weights = flatten(self._broadcast)
         self._observe(
             RoundRecord(
@@ -156,6 +156,15 @@ class SeededFedAvg(FedAvg):
                 refused=str(refusal),
             )
         )
+
+    def _all_lost(self, dropped: Mapping[int, str]) -> Exception:
+        """Nobody is left: because their budgets are spent, or because something is broken. Clients that were not asked
+        may have some budget left, so then only the round is lost.
+        """
+        if not all(BudgetSpentError.__name__ in why for why in dropped.values()):
+            return _failed(dropped)
+        spent = f"all {len(dropped)} clients that were asked have spent their budget"
+        return BudgetSpentError(spent) if len(dropped) == len(self._nodes) else RoundRefusedError(spent)
 
 
 def sample_clients(clients: int, plan: FederationConfig, seed: int, server_round: int) -> list[int]:
@@ -185,13 +194,6 @@ def fail_on_errors(replies: Mapping[int, Message], asked: Iterable[int], who: st
         error = _failed(failed, who)
         error.add_note("\n".join(reply.error.reason or "" for reply in errors.values()))
         raise error
-
-
-def _all_lost(dropped: Mapping[int, str]) -> Exception:
-    """Nobody is left: because their budgets are spent, or because something is broken."""
-    if all(BudgetSpentError.__name__ in why for why in dropped.values()):
-        return BudgetSpentError(f"all {len(dropped)} clients that were asked have spent their budget")
-    return _failed(dropped)
 
 
 def _failed(failed: Mapping[int, str], who: str = "client") -> ClientFailedError:

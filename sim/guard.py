@@ -9,6 +9,8 @@ from sim.noise import planned, rounds_of_a_client, rounds_of_the_server, strengt
 from sim.protect import FEWEST_IN_A_SUM, expected_clients, secagg_rules
 from sim.scenario import Scenario
 
+NEGLIGIBLE = 1e-3  # share of delta that may go unaccounted
+
 
 def protection_faults(scenario: Scenario) -> Iterator[str]:
     """What is wrong with this scenario's `[privacy]` and `[aggregation]`. Later faults are looked for only without
@@ -65,7 +67,8 @@ def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
             f'aggregation.protocol = "{settings.protocol}" with {expected} of {clients} clients in a round: of two, '
             f"each learns the other's update from the sum. Raise federation.participation, to have {FEWEST_IN_A_SUM}"
         )
-    elif settings.protocol == "secagg":
+    yield from _refusals_that_tell(scenario, clients)
+    if expected >= FEWEST_IN_A_SUM and settings.protocol == "secagg":
         from server.aggregation.graph import neighbourhood
 
         try:
@@ -77,6 +80,22 @@ def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
         yield (
             f"aggregation.largest_weight = {settings.largest_weight:,}: a client has {most:,} members, and its update "
             f"times that will not fit into the fixed point; {most:,} is enough"
+        )
+
+
+def _refusals_that_tell(scenario: Scenario, clients: int) -> Iterator[str]:
+    """Under central noise a round that is refused because few were drawn tells how many, which nothing accounts for."""
+    plan, client = scenario.federation, scenario.privacy.client
+    if client is None or client.where != "central" or plan.sampling != "poisson":
+        return
+    from scipy.stats import binom
+
+    chance = plan.rounds * binom.cdf(FEWEST_IN_A_SUM - 1, clients, plan.participation)
+    if chance > NEGLIGIBLE * client.delta:
+        yield (
+            f'privacy.client.where = "central" with aggregation.protocol = "{scenario.aggregation.protocol}": a round '
+            f"with fewer than {FEWEST_IN_A_SUM} clients is refused, which happens with probability {chance:.2g}: "
+            "too often to leave unaccounted. Raise federation.participation, or have more clients"
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,13 +74,24 @@ class Ckks:
         return Message(RecordDict({OPENED: ArrayRecord({"total": Array(total)})}), reply_to=message)
 
 
+def _tenseal() -> ModuleType:
+    """TenSEAL, imported late. Raises RuntimeError where it would crash the process: after TensorFlow."""
+    if "tensorflow" in sys.modules and "tenseal" not in sys.modules:
+        raise RuntimeError(
+            "TenSEAL crashes where TensorFlow was imported first: import tenseal before, or start afresh"
+        )
+    import tenseal
+
+    return tenseal  # type: ignore[no-any-return]
+
+
 def make_keys() -> tuple[bytes, bytes]:
     """New keys: what every client gets, about 60 kB with the secret key, and what the server gets, about 100 bytes.
 
     The clients encrypt with the secret key, so there is no public key; a sum needs no relinearisation or Galois keys.
     The server's part is the parameters and nothing else.
     """
-    import tenseal as ts
+    ts = _tenseal()
 
     context = ts.context(
         ts.SCHEME_TYPE.CKKS,
@@ -94,14 +107,14 @@ def make_keys() -> tuple[bytes, bytes]:
 @lru_cache(maxsize=4)
 def load_keys(keys: bytes) -> tenseal.Context:
     """Either part of `make_keys` as a TenSEAL context on one thread."""
-    import tenseal as ts
+    ts = _tenseal()
 
     return ts.context_from(keys, n_threads=1)
 
 
 def encrypt(payload: Vector, keys: bytes) -> list[bytes]:
     """One serialised ciphertext for every SLOTS values. Raises ValueError where a value is beyond LIMIT."""
-    import tenseal as ts
+    ts = _tenseal()
 
     if np.abs(payload).max(initial=0.0) > LIMIT:
         # The value itself stays out of the message: what a client raises is sent to the server in clear.
@@ -116,7 +129,7 @@ def encrypt(payload: Vector, keys: bytes) -> list[bytes]:
 
 def decrypt(parts: list[bytes], keys: bytes) -> Vector:
     """The values in serialised ciphertexts. Raises ValueError where `keys` holds no secret key."""
-    import tenseal as ts
+    ts = _tenseal()
 
     context = load_keys(keys)
     return np.concatenate([ts.ckks_vector_from(context, part).decrypt() for part in parts])

@@ -202,7 +202,7 @@ def test_says_what_the_vantage_lacks(name, leaking):
     if attack.needs != "oracle":
         refused(name, replace(observation, architecture=None), "model architecture")
     if attack.needs == "updates":
-        refused(name, aggregated(observation), "single client's update")
+        refused(name, aggregated(observation), "updates of single clients")
     if attack.client:
         refused(name, replace(observation, client=None), "client that the candidates belong to")
     refused(name, replace(observation, candidates=observation.candidates[:0]), "candidates")

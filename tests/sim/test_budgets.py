@@ -160,6 +160,10 @@ def test_the_noise_is_the_same_in_every_process(scenario):
             ["aggregation.protocol=secagg", "aggregation.largest_weight=3"],
             "aggregation.largest_weight = 3: a client has",
         ),
+        (
+            [*CENTRAL, "aggregation.protocol=ckks", "federation.sampling=poisson", "federation.participation=0.8"],
+            "too often to leave unaccounted",
+        ),
         ([*RECORD, "privacy.record.max_epsilon=0.5"], "leaves no room for a single round"),
         ([*CENTRAL, "privacy.client.clipping=adaptive", "privacy.client.count_noise=0.5"], "must be above 1"),
     ],

@@ -84,7 +84,7 @@ def test_an_attack_that_a_vantage_lacks_something_for_is_refused_with_the_reason
         vantage="server",
         target="global",
         precision="float32",
-        reason="attack 'cosine' needs single client's update, vantage 'server' has no single client's update",
+        reason="attack 'cosine' needs updates of single clients, vantage 'server' has no updates of single clients",
     )
 
 

@@ -366,7 +366,7 @@ def make_protected() -> Results:
         3: {"clients": [], "refused": "no client was sampled in round 3"},
         9: {"clients": [], "refused": "no client was sampled in round 9", "dropped": {"0": "no reply came"}},
     }
-    reason = "attack 'cosine' needs single client's update, vantage 'server' has no single client's update"
+    reason = "attack 'cosine' needs updates of single clients, vantage 'server' has no updates of single clients"
     where = {"vantage": "server", "target": "global", "precision": "float32", "reason": reason}
     found = plain.model_copy(
         update={
