@@ -32,7 +32,7 @@ DEFENCES = (
         'privacy.client.where = "local"',
         "each client's noise on its own clipped update: client level",
         "everybody but the holder of the personal model",
-        "Duchi et al. 2013; Gaussian, accounted exactly",
+        "Duchi et al. 2013, arXiv 1302.3203; Gaussian noise, accounted by its loss distribution",
     ),
     Defence(
         'privacy.client.where = "distributed"',
