@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import nn
 
-Vantage = Literal["server", "aggregator", "global-user", "query"]
-Output = Literal["logits", "probabilities"]
+Vantage = Literal["server", "aggregator", "malicious-server", "global-user", "query", "device"]
+Output = Literal["logits", "probabilities", "label"]
 Predictor = Callable[[Float[np.ndarray, "records ..."]], Float[np.ndarray, "records classes"]]
 
 
@@ -44,7 +44,7 @@ class Oracle:
     """
 
     answer: Predictor
-    output: Output = "logits"
+    output: Output = "logits"  # of "label" an answer is 1 in the column of the label, 0 elsewhere
     resolution: float = 0.0  # smallest step of an answer: 1/256 for an int8 softmax, 0 for floating point
     queries: int = 0
     _notes: dict[bytes, Float[np.ndarray, " classes"]] = field(default_factory=dict, repr=False)
@@ -86,9 +86,11 @@ class ServerRound:
 class Observation:
     """Everything one attacker has when it judges `candidates`. Whether a candidate was a member is not in here.
 
-    `population` are the attacker's own records: known non-members. A vantage that may query a model has `oracle`
-    and the `references` it trained; the curious server, and the aggregator of a secure sum, have `rounds`, the
-    architecture, and know which client the candidates belong to.
+    `population` are the attacker's own records: known non-members. The architecture, with the first weights in it, is
+    public. A vantage that may query a model has `oracle` and the `references` it trained from the first weights; for a
+    personal model also `before`, the global model that it was fine-tuned from, and `tuned`, references that were too.
+    The curious server, and the aggregator of a secure sum, have `rounds`, and know which client the candidates belong
+    to.
     """
 
     vantage: Vantage
@@ -96,6 +98,8 @@ class Observation:
     population: Records
     oracle: Oracle | None = None
     references: tuple[Reference, ...] = ()
+    before: Oracle | None = None
+    tuned: tuple[Reference, ...] = ()
     rounds: Sequence[ServerRound] = ()
     architecture: nn.Module | None = None
     client: Int[np.ndarray, " candidates"] | None = None  # whose record each candidate is

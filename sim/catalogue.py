@@ -37,8 +37,7 @@ def _models() -> Rows:
 def _attacks() -> Rows:
     from attacks.registry import ATTACKS, RECOVERIES
 
-    needs = {"oracle": "a model to query", "rounds": "every global model", "updates": "every client's update"}
-    rows = [(a.name, a.title, needs[a.needs], a.source) for a in ATTACKS.values()]
+    rows = [(a.name, a.title, a.needs[-1], a.source) for a in ATTACKS.values()]
     rows += [(r.name, r.title, r.needs, r.source) for r in RECOVERIES.values()]
     return [dict(zip(("name", "what", "needs", "source"), row, strict=True)) for row in rows]
 

@@ -283,8 +283,7 @@ def _rounds_lost(results: Results) -> Iterator[str]:
 
 
 def _cannot(results: Results) -> Iterator[str]:
-    for attack in dict.fromkeys(row.attack for row in results.refused):
-        reason = next(row.reason for row in results.refused if row.attack == attack)
+    for reason in words.untried(results):
         yield f"Not tried: {reason}."
 
 

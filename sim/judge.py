@@ -58,7 +58,7 @@ def truth_of(federation: Federation) -> Truth:
 def judge(
     scenario: Scenario, targets: list[Target], truth: Truth, progress: Progress
 ) -> tuple[list[Judged], list[Refusal]]:
-    """Every attack of the scenario on every target it is meant for, and those whose vantage lacks what they need."""
+    """Every attack of the scenario on every target, and the pairs where the vantage lacks what the attack needs."""
     pairs = list(_pairs(scenario, targets))
     judged: list[Judged] = []
     refused: list[Refusal] = []
@@ -69,7 +69,7 @@ def judge(
                 judged.append(_judge(scenario, target, attack, truth))
             except VantageLacksError as lack:
                 refused.append(_refusal(target, attack, lack))
-                progress.step(f"{where}: cannot")
+                progress.step()
             else:
                 progress.step(f"{where}: AUC {judged[-1].result.auc:.3f}")
     return judged, refused
@@ -77,13 +77,13 @@ def judge(
 
 def _refusal(target: Target, attack: str, lack: VantageLacksError) -> Refusal:
     return Refusal(
-        attack=attack, vantage=target.vantage, target=target.target, precision=target.precision, reason=str(lack)
+        attack=attack,
+        vantage=target.vantage,
+        target=target.target,
+        precision=target.precision,
+        output=target.output,
+        reason=str(lack),
     )
-
-
-def applies(attack: str, observation: Observation) -> bool:
-    """Whether this vantage is of the kind the attack needs: a model to query, or the training itself."""
-    return (ATTACKS[attack].needs == "oracle") == (observation.oracle is not None)
 
 
 def guess_all(scenario: Scenario, attack: str, observations: tuple[Observation, ...], purpose: str) -> list[Guess]:
@@ -144,7 +144,7 @@ SCHEMA = pa.schema(
 def _pairs(scenario: Scenario, targets: list[Target]) -> Iterator[tuple[Target, str]]:
     for target in targets:
         for attack in scenario.attacks.names:
-            if attack in ATTACKS and applies(attack, target.observations[0]):
+            if attack in ATTACKS:
                 yield target, attack
 
 

@@ -29,7 +29,9 @@ def comparisons(scenario: Scenario, judged: list[Judged], truth: Truth) -> list[
 
 def _pairs(judged: list[Judged]) -> Iterator[tuple[Question, Judged, Judged]]:
     found: dict[tuple[str, ...], Judged] = {
-        (j.result.attack, j.result.vantage, j.result.target, j.result.precision): j for j in judged
+        (j.result.attack, j.result.vantage, j.result.target, j.result.precision): j
+        for j in judged
+        if j.result.output != "label"
     }
     for question, before, after in _SIDES:
         for attack in dict.fromkeys(each.result.attack for each in judged):

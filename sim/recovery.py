@@ -53,7 +53,9 @@ def recover_updates(
         return [_recover(scenario, folder, progress, search)], []
     except VantageLacksError as lack:
         vantage = "server" if scenario.aggregation.protocol == "none" else "aggregator"
-        refusal = Refusal(attack=NAME, vantage=vantage, target="global", precision="float32", reason=str(lack))
+        refusal = Refusal(
+            attack=NAME, vantage=vantage, target="global", precision="float32", output=None, reason=str(lack)
+        )
         return [], [refusal]
 
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Interval = tuple[float, float]
 Precision = Literal["float32", "int8"]
-Output = Literal["logits", "probabilities"]
-Vantage = Literal["server", "aggregator", "global-user", "query"]
+Output = Literal["logits", "probabilities", "label"]
+Vantage = Literal["server", "aggregator", "malicious-server", "global-user", "query", "device"]
 Question = Literal["personalising", "rounding to int8"]
 
 
@@ -61,6 +61,7 @@ class AttackRow(_Part):
     vantage: Vantage
     target: Literal["global", "personal"]
     precision: Precision
+    output: Output | None
 
 
 class Comparison(_Part):
@@ -121,12 +122,13 @@ class Budget(_Part):
 
 
 class Refusal(_Part):
-    """An attack that a vantage could not try."""
+    """An attack that could not be tried on one target: what its vantage lacks, or why the model did not answer."""
 
     attack: str
     vantage: Vantage
     target: Literal["global", "personal"]
     precision: Precision
+    output: Output | None
     reason: str
 
 

@@ -134,7 +134,13 @@ def _cost(
 
 def _row(judged: Judged) -> AttackRow:
     result = judged.result
-    return AttackRow(attack=result.attack, vantage=result.vantage, target=result.target, precision=result.precision)
+    return AttackRow(
+        attack=result.attack,
+        vantage=result.vantage,
+        target=result.target,
+        precision=result.precision,
+        output=result.output,
+    )
 
 
 def _correct(target: Target) -> Correct:

@@ -16,14 +16,15 @@ from sim.results import AttackResult, Results
 from sim.score import roc
 
 MOST_POINTS = 400
-SCORE_KEYS = ("attack", "vantage", "target", "precision")
+SCORE_KEYS = ("attack", "vantage", "target", "precision", "output")
 
 
 def scores_of(scores: pa.Table, row: AttackResult) -> pa.Table:
     """The rows of the score table that belong to one row of the results."""
     mask = None
     for key in SCORE_KEYS:
-        here = pc.equal(scores[key], getattr(row, key))
+        wanted = getattr(row, key)
+        here = pc.is_null(scores[key]) if wanted is None else pc.equal(scores[key], wanted)
         mask = here if mask is None else pc.and_(mask, here)
     return scores.filter(mask)
 

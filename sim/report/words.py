@@ -61,10 +61,23 @@ VANTAGES = {
             "The updates, the personal models, and the inside of the model.",
         ),
         Vantage(
+            "malicious-server",
+            "also chooses what is sent to the clients",
+            "What it sent to each client, and what came back: each update, or under secure aggregation their sum.",
+            "The records. It breaks the protocol, so a client that looks can notice.",
+        ),
+        Vantage(
             "query",
             "may query one person's model",
-            "One personal model's answers, in float or as the device gives them in int8.",
+            "One personal model's answers, in float or as the device gives them in int8, or only the label; and the"
+            " global model, as every user does.",
             "The updates, other people's models, and the inside of the model.",
+        ),
+        Vantage(
+            "device",
+            "holds one person's device",
+            "The file of one personal model: weights, scales, zero points, and its int8 answers.",
+            "The updates and other people's models.",
         ),
     )
 }
@@ -86,8 +99,8 @@ MODELS = (
 
 
 def target_of(row: AttackResult | AttackRow) -> str:
-    """Which model is attacked and in what number format, such as "personal int8"."""
-    return f"{row.target} {row.precision}"
+    """Which model is attacked, in what number format, and whether it only names labels, such as "personal int8"."""
+    return f"{row.target} {row.precision}{' labels' if row.output == 'label' else ''}"
 
 
 def model_of(row: AttackResult | AttackRow) -> str:
@@ -97,7 +110,7 @@ def model_of(row: AttackResult | AttackRow) -> str:
 
 def aggregates(row: AttackResult | AttackRow) -> bool:
     """Whether the attacker is whoever adds the updates up."""
-    return row.vantage in ("server", "aggregator")
+    return row.vantage in ("server", "aggregator", "malicious-server")
 
 
 def named(row: AttackResult | AttackRow) -> str:
@@ -137,6 +150,13 @@ def percent(value: float) -> str:
 def false_alarms(target: str | float) -> str:
     """A false-alarm rate aimed at, such as a key of `tpr_at_fpr`, without needless zeros: "0.01" is "1 %"."""
     return f"{float(target) * 100:g} %"
+
+
+def untried(results: Results) -> list[str]:
+    """For each attack that could be tried nowhere, the first reason."""
+    measured = {row.attack for row in results.attacks} | {row.attack for row in results.recoveries}
+    reasons = {row.attack: row.reason for row in reversed(results.refused) if row.attack not in measured}
+    return [reasons[attack] for attack in dict.fromkeys(row.attack for row in results.refused) if attack in reasons]
 
 
 def interval(ci: Interval) -> str:
@@ -225,7 +245,7 @@ def strongest(rows: Iterable[AttackResult]) -> AttackResult | None:
 
 def on_model(results: Results, target: str, precision: str) -> list[AttackResult]:
     """The attacks that query this model. Whoever aggregates sees training, not a model, so it is not among them."""
-    rows = (row for row in results.attacks if not aggregates(row))
+    rows = (row for row in results.attacks if not aggregates(row) and row.output != "label")
     return [row for row in rows if (row.target, row.precision) == (target, precision)]
 
 
@@ -241,8 +261,9 @@ def singles_out(row: AttackResult, key: str = "0.01") -> bool:
 
 def precision_pairs(results: Results) -> list[tuple[AttackResult, AttackResult]]:
     """The same attack on the same model in float32 and in int8."""
-    int8 = {(row.attack, row.vantage, row.target): row for row in results.attacks if row.precision == "int8"}
-    rows = (row for row in results.attacks if row.precision == "float32")
+    answers = [row for row in results.attacks if row.output != "label"]
+    int8 = {(row.attack, row.vantage, row.target): row for row in answers if row.precision == "int8"}
+    rows = (row for row in answers if row.precision == "float32")
     return [(row, int8[key]) for row in rows if (key := (row.attack, row.vantage, row.target)) in int8]
 
 

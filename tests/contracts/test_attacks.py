@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import vector_to_parameters
 
+from attacks.attack import lacks
 from attacks.observation import Observation, Oracle, Records, Reference, ServerRound, VantageLacksError
 from attacks.references import halves
 from attacks.registry import ATTACKS, launch
@@ -47,7 +48,7 @@ def trained(model, data, steps, rate):
 
 
 def world(seed, leaks):
-    """Observations of a user and of a server, and the truth. Where nothing `leaks` no candidate was trained on."""
+    """What each vantage holds, and the truth. Where nothing `leaks` no candidate was trained on."""
     rng = np.random.default_rng(seed)
     candidates, population = records(rng, 2 * SIDE), records(rng, OWN)
     elsewhere = [records(rng, SIDE // 4) for _ in range(CLIENTS - 1)]
@@ -72,7 +73,29 @@ def world(seed, leaks):
         architecture=start,
         client=np.ones(len(candidates), dtype=np.int64),
     )
-    return {"oracle": user, "rounds": server, "updates": server}, member
+    return [user, personal(user, start, data, elsewhere), server], member
+
+
+def personal(user, start, data, elsewhere):
+    """The same user in front of a model that was fine-tuned on the data, from a global model of other people's."""
+    everybody = Records(np.concatenate([e.x for e in elsewhere]), np.concatenate([e.y for e in elsewhere]))
+    shared = trained(start, everybody, 60, 0.1)
+    return replace(
+        user,
+        vantage="query",
+        oracle=Oracle(partial(logits, trained(shared, data, 120, 0.2))),
+        references=(),
+        before=Oracle(partial(logits, shared)),
+        tuned=tuple(
+            Reference(partial(logits, trained(shared, user.population[r.trained_on], 120, 0.2)), r.trained_on)
+            for r in user.references
+        ),
+    )
+
+
+def seen(name, world):
+    """The first observation that lacks nothing the attack needs."""
+    return next(observation for observation in world[0] if lacks(ATTACKS[name], observation) is None)
 
 
 def federation(model, *clients):
@@ -103,7 +126,7 @@ every_attack = pytest.mark.parametrize("name", ATTACKS)
 
 
 def run(name, world, seed=0):
-    return launch(name, world[0][ATTACKS[name].needs], np.random.default_rng(seed))
+    return launch(name, seen(name, world), np.random.default_rng(seed))
 
 
 @every_attack
@@ -145,7 +168,7 @@ def test_same_observation_and_generator_same_scores(name, leaking):
 
 @every_attack
 def test_the_order_of_the_candidates_does_not_matter(name, leaking):
-    observation = leaking[0][ATTACKS[name].needs]
+    observation = seen(name, leaking)
     order = np.random.default_rng(5).permutation(2 * SIDE)
     shuffled = launch(name, replace(observation, candidates=observation.candidates[order]), np.random.default_rng(0))
     np.testing.assert_allclose(shuffled.scores, run(name, leaking).scores[order], rtol=1e-3, atol=1e-5)
@@ -153,7 +176,7 @@ def test_the_order_of_the_candidates_does_not_matter(name, leaking):
 
 @every_attack
 def test_the_observation_stays_as_it_was(name, leaking):
-    observation = leaking[0][ATTACKS[name].needs]
+    observation = seen(name, leaking)
     if observation.architecture is not None:
         observation = replace(observation, architecture=copy.deepcopy(observation.architecture).train())
     before = frozen(observation)
@@ -165,7 +188,7 @@ def frozen(observation):
     return [
         observation.candidates.x.tobytes() + observation.candidates.y.tobytes(),
         observation.population.x.tobytes() + observation.population.y.tobytes(),
-        [r.trained_on.tobytes() for r in observation.references],
+        [r.trained_on.tobytes() for r in (*observation.references, *observation.tuned)],
         [
             (
                 r.number,
@@ -184,42 +207,40 @@ def frozen(observation):
 def test_says_what_it_cost_whatever_ran_before(name, leaking):
     run("rmia", leaking)
     guess = run(name, leaking)
-    asks = ATTACKS[name].needs == "oracle"
-    assert guess.queries_per_record == ((2 * SIDE + OWN) / (2 * SIDE) if asks else 0)
-    assert guess.references == (4 if ATTACKS[name].references else 0)
+    needs = ATTACKS[name].needs
+    models = ("model to query" in needs) + ("model before personalisation" in needs)
+    assert guess.queries_per_record == models * (2 * SIDE + OWN) / (2 * SIDE)
+    assert guess.references == (4 if any("references" in need or "reference models" in need for need in needs) else 0)
     assert guess.cpu_seconds > 0
+
+
+WITHOUT = {
+    "model to query": {"oracle": None},
+    "confidences": {"oracle": Oracle(lambda x: np.eye(CLASSES, dtype=np.float32)[np.zeros(len(x), int)], "label")},
+    "reference models": {"references": ()},
+    "references tuned from the global model": {"tuned": ()},
+    "model before personalisation": {"before": None},
+    "training rounds": {"rounds": ()},
+    "model architecture": {"architecture": None},
+    "client that the candidates belong to": {"client": None},
+}
 
 
 @every_attack
 def test_says_what_the_vantage_lacks(name, leaking):
-    attack, observation = ATTACKS[name], leaking[0][ATTACKS[name].needs]
-    gone, thing = (
-        ({"oracle": None}, "model to query") if attack.needs == "oracle" else ({"rounds": ()}, "training rounds")
-    )
-    refused(name, replace(observation, **gone), thing)
-    if attack.references:
-        refused(name, replace(observation, references=()), "reference models")
-    if attack.needs != "oracle":
-        refused(name, replace(observation, architecture=None), "model architecture")
-    if attack.needs == "updates":
-        refused(name, aggregated(observation), "updates of single clients")
-    if attack.client:
-        refused(name, replace(observation, client=None), "client that the candidates belong to")
+    observation = seen(name, leaking)
+    for need in ATTACKS[name].needs:
+        lacking = (
+            aggregated(observation) if need == "updates of single clients" else replace(observation, **WITHOUT[need])
+        )
+        refused(name, lacking, need)
     refused(name, replace(observation, candidates=observation.candidates[:0]), "candidates")
 
 
 def aggregated(observation):
     """What is left of a server's view under secure aggregation: the mean of each round, and who is in it."""
-    rounds = [replace(seen, updates={}) for seen in observation.rounds]
+    rounds = [replace(each, updates={}) for each in observation.rounds]
     return replace(observation, vantage="aggregator", rounds=rounds)
-
-
-@pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.needs == "rounds"])
-def test_works_as_well_without_single_updates(name, leaking):
-    """Secure aggregation hides nothing that such an attack looks at."""
-    observation = leaking[0]["rounds"]
-    same = launch(name, aggregated(observation), np.random.default_rng(0))
-    np.testing.assert_array_equal(same.scores, run(name, leaking).scores)
 
 
 def refused(name, observation, thing):
@@ -228,18 +249,33 @@ def refused(name, observation, thing):
         launch(name, observation, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.needs == "oracle"])
+@pytest.mark.parametrize(
+    "name",
+    [n for n, a in ATTACKS.items() if "training rounds" in a.needs and "updates of single clients" not in a.needs],
+)
+def test_works_as_well_without_single_updates(name, leaking):
+    """Secure aggregation hides nothing that such an attack looks at."""
+    same = launch(name, aggregated(seen(name, leaking)), np.random.default_rng(0))
+    np.testing.assert_array_equal(same.scores, run(name, leaking).scores)
+
+
+@pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if "model to query" in attack.needs])
 def test_works_on_probabilities_in_steps_of_1_256(name, leaking):
     """As a device answers: int8 probabilities, from the target and from the references alike."""
-    observation = leaking[0]["oracle"]
+    observation = seen(name, leaking)
 
     def rounded(predict):
         return lambda x: np.round(torch.tensor(predict(x)).softmax(dim=1).numpy() * 256).clip(0, 255) / 256
 
+    def stepped(oracle):
+        return oracle and Oracle(rounded(oracle.answer), "probabilities", 1 / 256)
+
     device = replace(
         observation,
-        oracle=Oracle(rounded(observation.oracle.answer), "probabilities", 1 / 256),
+        oracle=stepped(observation.oracle),
+        before=stepped(observation.before),
         references=tuple(replace(r, predict=rounded(r.predict)) for r in observation.references),
+        tuned=tuple(replace(r, predict=rounded(r.predict)) for r in observation.tuned),
     )
     guess = launch(name, device, np.random.default_rng(0))
     assert auc(guess.scores, leaking[1]) > 0.6
@@ -251,11 +287,11 @@ def test_an_observation_has_no_place_for_the_truth():
 
 def test_an_unknown_attack_is_answered_with_the_known_ones(leaking):
     with pytest.raises(ValueError, match="no attack 'lirra'; there are: loss, lira, rmia, cosine, loss-series"):
-        launch("lirra", leaking[0]["oracle"], np.random.default_rng(0))
+        launch("lirra", leaking[0][0], np.random.default_rng(0))
 
 
 def test_a_model_that_answers_nonsense_is_reported(leaking):
-    broken = replace(leaking[0]["oracle"], oracle=Oracle(lambda x: np.full((len(x), CLASSES), np.nan)))
+    broken = replace(leaking[0][0], oracle=Oracle(lambda x: np.full((len(x), CLASSES), np.nan)))
     with pytest.raises(FloatingPointError, match="'loss' gave 400 of 400 candidates no finite score"):
         launch("loss", broken, np.random.default_rng(0))
 

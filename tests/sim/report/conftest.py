@@ -366,13 +366,13 @@ def make_protected() -> Results:
         3: {"clients": [], "refused": "no client was sampled in round 3"},
         9: {"clients": [], "refused": "no client was sampled in round 9", "dropped": {"0": "no reply came"}},
     }
-    reason = "attack 'cosine' needs updates of single clients, vantage 'server' has no updates of single clients"
-    where = {"vantage": "server", "target": "global", "precision": "float32", "reason": reason}
+    reason = "attack 'source' needs updates of single clients, vantage 'server' has no updates of single clients"
+    where = {"vantage": "server", "target": "global", "precision": "float32", "output": None, "reason": reason}
     found = plain.model_copy(
         update={
             "budgets": budgets(scenario, planned(scenario)),
             "rounds": [each.model_copy(update=bad_luck.get(each.round, {})) for each in plain.rounds],
-            "refused": [Refusal(attack="cosine", **where), Refusal(attack="cosine", **where)],
+            "refused": [Refusal(attack="source", **where), Refusal(attack="source", **where)],
             "protection": Protection(
                 aggregation="none",
                 record_noise_multiplier=None,

@@ -1,0 +1,85 @@
+"""What an attack is, what it needs to be given, and how it is launched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from attacks.observation import Guess, Observation, Oracle, VantageLacksError
+
+Run = Callable[[Observation, np.random.Generator], Guess]
+
+# What an attack can need, in words that complete "vantage 'query' has no ...", and whether an observation has it.
+NEEDS: dict[str, Callable[[Observation], bool]] = {
+    "model to query": lambda seen: seen.oracle is not None,
+    "confidences": lambda seen: seen.oracle is not None and seen.oracle.output != "label",
+    "reference models": lambda seen: len(seen.references) > 0,
+    "references tuned from the global model": lambda seen: len(seen.tuned) > 0,
+    "model before personalisation": lambda seen: seen.before is not None,
+    "training rounds": lambda seen: len(seen.rounds) > 0,
+    "updates of single clients": lambda seen: any(each.updates for each in seen.rounds),
+    "model architecture": lambda seen: seen.architecture is not None,
+    "client that the candidates belong to": lambda seen: seen.client is not None,
+    "candidates": lambda seen: len(seen.candidates) > 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One membership-inference attack: a callable from an observation to a guess, and what it needs, of `NEEDS`."""
+
+    name: str
+    title: str
+    run: Run
+    needs: tuple[str, ...]
+    source: str
+
+
+def lacks(attack: Attack, observation: Observation) -> str | None:
+    """The first thing that the attack needs and the vantage has not; None where it can be tried."""
+    return next((need for need in (*attack.needs, "candidates") if not NEEDS[need](observation)), None)
+
+
+def tuned(run: Run) -> Run:
+    """The same attack with references fine-tuned from the global model instead of trained from the first weights."""
+    return lambda observation, rng: run(replace(observation, references=observation.tuned), rng)
+
+
+def carry_out(attack: Attack, observation: Observation, rng: np.random.Generator) -> Guess:
+    """Run an attack and fill in what it cost: CPU seconds of this process, queries per candidate, references.
+
+    Queries are the distinct records this attack asked each model about, over the number of candidates; another
+    attack's questions are not counted again. Raises VantageLacksError where the vantage does not see what the attack
+    needs, FloatingPointError where a candidate's score is not finite.
+    """
+    if lacking := lacks(attack, observation):
+        raise VantageLacksError(
+            f"attack '{attack.name}' needs {lacking}, vantage '{observation.vantage}' has no {lacking}"
+        )
+    oracle, before = _recounted(observation.oracle), _recounted(observation.before)
+    started = time.process_time()
+    guess = attack.run(replace(observation, oracle=oracle, before=before), rng)
+    seconds = time.process_time() - started
+    if bad := int((~np.isfinite(guess.scores)).sum()):
+        raise FloatingPointError(f"attack '{attack.name}' gave {bad} of {len(guess.scores)} candidates no finite score")
+    asked = sum(each.queries for each in (oracle, before) if each)
+    return replace(
+        guess,
+        queries_per_record=asked / len(observation.candidates),
+        references=_references(attack, observation),
+        cpu_seconds=seconds,
+    )
+
+
+def _recounted(oracle: Oracle | None) -> Oracle | None:
+    """A fresh count on top of the shared notes: what another attack asked before does not make this one cheaper."""
+    return oracle and replace(oracle, answer=oracle, queries=0, _notes={})
+
+
+def _references(attack: Attack, observation: Observation) -> int:
+    if "references tuned from the global model" in attack.needs:
+        return len(observation.tuned)
+    return len(observation.references) if "reference models" in attack.needs else 0
