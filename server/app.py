@@ -39,6 +39,7 @@ class ServerRecipe:
 
     seed: int
     clients: int
+    participants: int  # the first clients, which train; the others only personalise
     plan: FederationConfig
     initial: ArrayRecord
     observe: Callable[[RoundRecord], None]
@@ -72,6 +73,7 @@ def train(grid: Grid, nodes: dict[int, int], recipe: ServerRecipe) -> ArrayRecor
     Raises:
         ClientFailedError: all clients of a round failed, or not one round gave anything.
     """
+    nodes = {client: node for client, node in nodes.items() if client < recipe.participants}
     strategy = SeededFedAvg(nodes, recipe.plan, recipe.seed, recipe.observe, recipe.release)
     exchange, arrays, refusal = recipe.exchange(nodes), recipe.initial, ""
     for number in range(1, recipe.plan.rounds + 1):

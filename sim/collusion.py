@@ -37,7 +37,7 @@ class Kept:
 
 def colluders(scenario: Scenario) -> tuple[int, ...]:
     """The clients in league with the server: those of the first round with the highest numbers."""
-    clients = len(federation_of(scenario).clients)
+    clients = federation_of(scenario).participants
     sampled = sample_clients(clients, scenario.federation, scenario.seed, ROUND)
     return tuple(sampled[max(0, len(sampled) - scenario.aggregation.colluding) :])
 

@@ -26,6 +26,7 @@ from sim.progress import Progress
 from sim.protect import Protections, protect
 from sim.results import RoundResult
 from sim.scenario import Scenario
+from sim.tampering import members_of
 from sim.transcript import Ledger
 
 GLOBAL = "global.safetensors"
@@ -54,11 +55,12 @@ def federate(scenario: Scenario, engine: Engine, folder: RunFolder, progress: Pr
         transcript.close(folder.transcript, Ledger(rounds=rounds, stopped=stopped))
         progress.step("personalised")
 
-    clients = len(federation_of(scenario).clients)
+    federation = federation_of(scenario)
     server = server_app(
         ServerRecipe(
             seed=scenario.seed,
-            clients=clients,
+            clients=len(federation.clients),
+            participants=federation.participants,
             plan=scenario.federation,
             initial=to_arrays(fresh_model(scenario)),
             observe=observe,
@@ -70,7 +72,7 @@ def federate(scenario: Scenario, engine: Engine, folder: RunFolder, progress: Pr
             rounds_allowed=protections.rounds_of_the_server,
         )
     )
-    engine(server, client_app(client_recipe(scenario, folder, protections)), clients)
+    engine(server, client_app(client_recipe(scenario, folder, protections)), len(federation.clients))
 
 
 def client_recipe(scenario: Scenario, folder: RunFolder, protections: Protections) -> ClientRecipe:
@@ -105,12 +107,12 @@ def _trouble(summary: RoundResult) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """A client's own data: rebuilt from the scenario wherever the client runs, never sent."""
+    """What a client trains on: rebuilt from the scenario wherever the client runs, never sent."""
 
     scenario: Scenario
 
     def __call__(self, client: int) -> Split:
-        return federation_of(self.scenario).clients[client].members
+        return members_of(self.scenario, client)
 
 
 @dataclass(frozen=True, slots=True)

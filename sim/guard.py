@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from server.robust import RULES
 from sim.given import federation_of, fresh_model
 from sim.noise import planned, rounds_of_a_client, rounds_of_the_server, strengths
 from sim.protect import FEWEST_IN_A_SUM, expected_clients, secagg_rules
@@ -13,10 +14,11 @@ NEGLIGIBLE = 1e-3  # share of delta that may go unaccounted
 
 
 def protection_faults(scenario: Scenario) -> Iterator[str]:
-    """What is wrong with this scenario's `[privacy]` and `[aggregation]`. Later faults are looked for only without
+    """What is wrong with this scenario's `[privacy]`, `[aggregation]` and robust rule. Later faults are looked for only without
     earlier ones, since they need a plan that can be accounted for.
     """
     faults = [*_client_faults(scenario), *_record_faults(scenario), *_aggregation_faults(scenario)]
+    faults += _combine_faults(scenario)
     yield from faults or _noise_faults(scenario)
 
 
@@ -60,7 +62,7 @@ def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
                 "needs nobody's help. Leave it out, or choose a protocol"
             )
         return
-    clients = len(federation_of(scenario).clients)
+    clients = federation_of(scenario).participants
     expected = expected_clients(scenario)
     if expected < FEWEST_IN_A_SUM:
         yield (
@@ -96,6 +98,32 @@ def _refusals_that_tell(scenario: Scenario, clients: int) -> Iterator[str]:
             f'privacy.client.where = "central" with aggregation.protocol = "{scenario.aggregation.protocol}": a round '
             f"with fewer than {FEWEST_IN_A_SUM} clients is refused, which happens with probability {chance:.2g}: "
             "too often to leave unaccounted. Raise federation.participation, or have more clients"
+        )
+
+
+def _combine_faults(scenario: Scenario) -> Iterator[str]:
+    """A robust rule looks at single updates, and needs enough of them."""
+    plan, protocol, client = scenario.federation, scenario.aggregation.protocol, scenario.privacy.client
+    if plan.combine == "mean":
+        return
+    if protocol != "none":
+        yield (
+            f'federation.combine = "{plan.combine}" with aggregation.protocol = "{protocol}": the rule compares single '
+            'updates, which the protocol hides from the server. Set federation.combine = "mean", or '
+            'aggregation.protocol = "none"'
+        )
+    if client is not None and client.where == "central":
+        yield (
+            f'federation.combine = "{plan.combine}" with privacy.client.where = "central": the noise is measured for '
+            "a sum of clipped updates, and one client can change what the rule makes of them by more. Set "
+            'federation.combine = "mean", or privacy.client.where = "local"'
+        )
+    needed, expected = RULES[plan.combine].fewest(plan.tampering_allowed), expected_clients(scenario)
+    if expected < needed:
+        yield (
+            f'federation.combine = "{plan.combine}" with tampering_allowed = {plan.tampering_allowed}: it needs '
+            f"{needed} clients in a round, and {expected} are planned. Lower federation.tampering_allowed, raise "
+            "federation.participation, or have more clients"
         )
 
 

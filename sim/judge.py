@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +14,14 @@ from attacks.observation import Guess, Observation, VantageLacksError
 from attacks.registry import ATTACKS, launch
 from clients.randomness import generator
 from sim.data.federation import Federation
+from sim.given import federation_of
 from sim.observe import Target
 from sim.progress import Progress
-from sim.results import AttackResult, Refusal
+from sim.results import Arm, AttackResult, Refusal
 from sim.scenario import Scenario
 from sim.score import Score, score
+
+Scores = Float[np.ndarray, " records"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class Judged:
     """One attack on one target: its figures, and the score of every record."""
 
     result: AttackResult
-    scores: Float[np.ndarray, " records"]
+    scores: Scores
+    truth: Truth  # of these records
 
 
 def truth_of(federation: Federation) -> Truth:
@@ -103,11 +108,11 @@ def score_guesses(scenario: Scenario, guesses: list[Guess], truth: Truth, purpos
     return score(scores, truth.member, truth.person, truth.client, rng, population_scores=everyone)
 
 
-def table(judged: list[Judged], truth: Truth) -> pa.Table:
+def table(judged: list[Judged]) -> pa.Table:
     """One row per attack, target and record."""
     parts = []
     for each in judged:
-        r, n = each.result, len(each.scores)
+        r, n, truth = each.result, len(each.scores), each.truth
         record = np.concatenate([np.arange(count) for count in np.unique(truth.client, return_counts=True)[1]])
         parts.append(
             pa.table(
@@ -148,10 +153,39 @@ def _pairs(scenario: Scenario, targets: list[Target]) -> Iterator[tuple[Target, 
                 yield target, attack
 
 
+def _arms(scenario: Scenario, target: Target, scores: Scores, truth: Truth, purpose: str) -> list[Arm]:
+    """Those who helped to train the global model and those who only fine-tuned it, each alone; if there are both."""
+    participants = federation_of(scenario).participants
+    if target.clients == participants:
+        return []
+    sides: tuple[tuple[Literal["participants", "newcomers"], Bool[np.ndarray, " records"]], ...] = (
+        ("participants", truth.client < participants),
+        ("newcomers", truth.client >= participants),
+    )
+    arms = []
+    for who, rows in sides:
+        part, rng = truth.of(rows), generator(scenario.seed, "bootstrap", purpose, who)
+        found = score(scores[rows], part.member, part.person, part.client, rng)
+        arms.append(
+            Arm(
+                who=who,
+                clients=len(np.unique(part.client)),
+                members=found.members,
+                nonmembers=found.nonmembers,
+                auc=found.auc,
+                auc_ci=found.auc_ci,
+                tpr_at_fpr=found.tpr_at_fpr,
+            )
+        )
+    return arms
+
+
 def _judge(scenario: Scenario, target: Target, attack: str, truth: Truth) -> Judged:
-    purpose = f"{target.vantage}/{target.target}/{target.precision}"
+    truth = truth.of(truth.client < target.clients)
+    purpose = f"{target.vantage}/{target.target}/{target.precision}{'/label' if target.output == 'label' else ''}"
     guesses = guess_all(scenario, attack, target.observations, purpose)
     scored = score_guesses(scenario, guesses, truth, f"{purpose}/{attack}")
+    scores = np.concatenate([guess.scores for guess in guesses])
     sizes = [len(guess.scores) for guess in guesses]
     result = AttackResult(
         attack=attack,
@@ -162,6 +196,7 @@ def _judge(scenario: Scenario, target: Target, attack: str, truth: Truth) -> Jud
         auc=scored.auc,
         auc_ci=scored.auc_ci,
         tpr_at_fpr=scored.tpr_at_fpr,
+        arms=_arms(scenario, target, scores, truth, f"{purpose}/{attack}"),
         own_threshold=scored.own_threshold,
         members=int(truth.member.sum()),
         nonmembers=int((~truth.member).sum()),
@@ -169,4 +204,4 @@ def _judge(scenario: Scenario, target: Target, attack: str, truth: Truth) -> Jud
         references=guesses[0].references,
         cpu_seconds=round(sum(guess.cpu_seconds for guess in guesses), 3),
     )
-    return Judged(result, np.concatenate([guess.scores for guess in guesses]))
+    return Judged(result, scores, truth)

@@ -40,7 +40,7 @@ class Strengths:
 
 def planned(scenario: Scenario) -> Participation:
     """Who is to take part, if nobody drops out."""
-    clients = len(federation_of(scenario).clients)
+    clients = federation_of(scenario).participants
     rounds = range(1, scenario.federation.rounds + 1)
     schedule = [sample_clients(clients, scenario.federation, scenario.seed, number) for number in rounds]
     return Participation(
@@ -179,7 +179,7 @@ def _skellam(scenario: Scenario, noise_multiplier: float) -> SkellamEncoding:
     from clients.aggregation.skellam import plan_skellam
     from clients.models import parameter_count
 
-    client, clients = scenario.privacy.client, len(federation_of(scenario).clients)
+    client, clients = scenario.privacy.client, federation_of(scenario).participants
     assert client is not None
     return plan_skellam(
         clipping_norm=client.clipping_norm,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from attacks.observation import Observation, Oracle, Output, Predictor, Records, Reference, Vantage
+from attacks.registry import ATTACKS
 from clients.training import logits
 from clients.weights import load_vector
 from edge.artifact import Artifact
 from edge.runtimes import predict
-from sim.data.federation import ClientData
+from sim.data.federation import ClientData, Federation
 from sim.export import drawn, export_bytes
 from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name
@@ -22,43 +24,96 @@ from sim.given import federation_of, fresh_model, stored_model
 from sim.prepare import Prepared, stranger_side
 from sim.results import Precision
 from sim.scenario import Scenario
+from sim.tampering import scored
 from sim.transcript import ServerRounds
 
 Vectors = Float[np.ndarray, "references params"]
+Masks = Bool[np.ndarray, "references population"]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """One row of the results before any attack: who attacks which model. One observation per attacked model.
 
-    The observations' candidates, one after the other, are all clients' records in client order.
+    The observations' candidates, one after the other, are all records of the first `clients` clients, in their order.
     """
 
     vantage: Vantage
     target: Literal["global", "personal"]
     precision: Precision
     output: Output | None
+    clients: int
     observations: tuple[Observation, ...]
 
 
 def observe(scenario: Scenario, folder: RunFolder, prepared: Prepared) -> list[Target]:
-    """Every vantage's observations of a finished federation."""
-    view = _View(scenario, folder, prepared)
-    edge_output = scenario.edge.output
-    return [
-        Target(view.aggregating, "global", "float32", None, view.aggregator()),
-        Target("global-user", "global", "float32", "logits", view.global_float()),
-        Target("global-user", "global", "int8", edge_output, view.global_device()),
-        Target("query", "personal", "float32", "logits", view.personal_float()),
-        Target("query", "personal", "int8", edge_output, view.personal_device()),
+    """Every vantage's observations of a finished federation.
+
+    Newcomers had no part in the global model, so there is nothing of theirs to find in it: it is attacked for
+    participants' records alone. Models that only name labels are there for attacks that make do with that.
+    """
+    federation, view = federation_of(scenario), _View(scenario, folder, prepared)
+    shared = Oracle(_stored_predictor(scenario, folder.models / GLOBAL))
+    device = view.artifact("global")
+    vantages: list[tuple[Vantage, Precision, Output | None, tuple[Observation, ...]]] = [
+        (view.aggregating, "float32", None, (view.aggregator(),)),
+        ("global-user", "float32", "logits", (view.global_user(shared, view.float_references()),)),
+        ("global-user", "int8", device.output, (view.global_user(device, view.device_references()),)),
+        ("query", "float32", "logits", view.personal_float(shared)),
+        ("query", "int8", device.output, view.personal_device(device)),
     ]
+    targets = []
+    for vantage, precision, output, observations in vantages:
+        of_one = vantage == "query"
+        clients = len(federation.clients) if of_one else federation.participants
+        targets.append(Target(vantage, "personal" if of_one else "global", precision, output, clients, observations))
+    return [*targets, *(_labels(target) for target in targets if _worth_labels(scenario, target))]
+
+
+def _worth_labels(scenario: Scenario, target: Target) -> bool:
+    """Whether some attack of the scenario asks a model and makes do with labels."""
+    needs = [ATTACKS[name].needs for name in scenario.attacks.names if name in ATTACKS]
+    return target.output is not None and any("model to query" in n and "confidences" not in n for n in needs)
+
+
+def _labels(target: Target) -> Target:
+    """The same models, naming labels and nothing else: so do the references, and what was there before."""
+    return replace(
+        target,
+        output="label",
+        observations=tuple(
+            replace(
+                each,
+                oracle=named(each.oracle),
+                before=named(each.before),
+                references=tuple(replace(r, predict=_one_hot(r.predict)) for r in each.references),
+                tuned=tuple(replace(r, predict=_one_hot(r.predict)) for r in each.tuned),
+            )
+            for each in target.observations
+        ),
+    )
+
+
+def named(oracle: Oracle | None) -> Oracle | None:
+    """The same model, naming labels and nothing else."""
+    return oracle and replace(oracle, answer=_one_hot(oracle), output="label", resolution=1.0, queries=0, _notes={})
+
+
+def _one_hot(answer: Predictor) -> Predictor:
+    """The first of the largest, as on the device."""
+
+    def label(x: Float[np.ndarray, "records ..."]) -> Float[np.ndarray, "records classes"]:
+        answers = answer(x)
+        return np.asarray(np.eye(answers.shape[1], dtype=np.float32)[answers.argmax(axis=1)])
+
+    return label
 
 
 def stranger(scenario: Scenario, prepared: Prepared) -> tuple[Observation, ...]:
     """The control: each client's candidates against a personal model of somebody else, from other people's data."""
-    clients = federation_of(scenario).clients
+    clients = scored(scenario).clients
     oracles = [Oracle(_float_predictor(scenario, weights)) for weights in prepared.strangers]
-    references = _float_references(scenario, prepared, prepared.personal)
+    references = _float_references(scenario, prepared.trained_on, prepared.personal)
     return tuple(
         Observation(
             vantage="query",
@@ -89,89 +144,107 @@ class _View:
     prepared: Prepared
 
     @property
-    def clients(self) -> tuple[ClientData, ...]:
-        return federation_of(self.scenario).clients
+    def federation(self) -> Federation:
+        return scored(self.scenario)
+
+    @property
+    def participants(self) -> tuple[ClientData, ...]:
+        return tuple(client for client in self.federation.clients if client.client < self.federation.participants)
 
     @property
     def aggregating(self) -> Literal["server", "aggregator"]:
         """Who adds the updates up: a server that sees each, or under secure aggregation one that sees their sum."""
         return "server" if self.scenario.aggregation.protocol == "none" else "aggregator"
 
-    def aggregator(self) -> tuple[Observation, ...]:
+    def aggregator(self) -> Observation:
         """Whoever aggregates, and is curious: every broadcast model, and the updates or their sum."""
-        return (
-            Observation(
-                vantage=self.aggregating,
-                candidates=candidates(self.clients),
-                population=population(self.scenario),
-                rounds=ServerRounds(self.folder.transcript),
-                architecture=fresh_model(self.scenario),
-                client=np.repeat([client.client for client in self.clients], [len(c) for c in self.clients]),
-            ),
+        return replace(
+            self._of(self.aggregating, self.participants),
+            rounds=ServerRounds(self.folder.transcript),
+            client=np.repeat([client.client for client in self.participants], [len(c) for c in self.participants]),
         )
 
-    def global_float(self) -> tuple[Observation, ...]:
-        model = stored_model(self.scenario, self.folder.models / GLOBAL)
-        references = _float_references(self.scenario, self.prepared, self.prepared.global_)
-        return (self._asked("global-user", self.clients, Oracle(lambda x: logits(model, x)), references),)
+    def global_user(self, oracle: Oracle, references: tuple[Reference, ...]) -> Observation:
+        return replace(self._of("global-user", self.participants), oracle=oracle, references=references)
 
-    def global_device(self) -> tuple[Observation, ...]:
-        references = self._device_references(self.prepared.global_)
-        return (self._asked("global-user", self.clients, self._device("global"), references),)
-
-    def personal_float(self) -> tuple[Observation, ...]:
-        references = _float_references(self.scenario, self.prepared, self.prepared.personal)
+    def personal_float(self, shared: Oracle) -> tuple[Observation, ...]:
+        """Somebody who may query a personal model, and like every user the global one."""
+        references = _float_references(self.scenario, self.prepared.trained_on, self.prepared.personal)
+        tuned = self._tuned(_float_references)
         return tuple(
-            self._asked("query", [client], Oracle(self._personal_predictor(client.client)), references)
-            for client in self.clients
+            replace(
+                self._of("query", [client]),
+                oracle=Oracle(_stored_predictor(self.scenario, self.folder.personal_model(client.client))),
+                references=references,
+                before=shared,
+                tuned=tuned,
+            )
+            for client in self.federation.clients
         )
 
-    def personal_device(self) -> tuple[Observation, ...]:
-        references = self._device_references(self.prepared.personal)
+    def personal_device(self, shared: Oracle) -> tuple[Observation, ...]:
+        references = _device_references(self.scenario, self.prepared.trained_on, self.prepared.personal)
+        tuned = self._tuned(_device_references)
         return tuple(
-            self._asked("query", [client], self._device(personal_name(client.client)), references)
-            for client in self.clients
+            replace(
+                self._of("query", [client]),
+                oracle=self.artifact(personal_name(client.client)),
+                references=references,
+                before=shared,
+                tuned=tuned,
+            )
+            for client in self.federation.clients
         )
 
-    def _asked(
-        self, vantage: Vantage, clients: Sequence[ClientData], oracle: Oracle, references: tuple[Reference, ...]
-    ) -> Observation:
+    def float_references(self) -> tuple[Reference, ...]:
+        return _float_references(self.scenario, self.prepared.trained_on, self.prepared.global_)
+
+    def device_references(self) -> tuple[Reference, ...]:
+        return _device_references(self.scenario, self.prepared.trained_on, self.prepared.global_)
+
+    def artifact(self, name: str) -> Oracle:
+        """An exported model, answering as the device does: TFLite Micro's arithmetic."""
+        return _device_oracle(Artifact.from_bytes(self.folder.artifact(name).read_bytes(), self.scenario.edge.output))
+
+    def _tuned(self, references: Callable[[Scenario, Masks, Vectors], tuple[Reference, ...]]) -> tuple[Reference, ...]:
+        tuned = self.prepared.tuned
+        return references(self.scenario, tuned.trained_on, tuned.personal) if tuned else ()
+
+    def _of(self, vantage: Vantage, clients: Sequence[ClientData]) -> Observation:
+        """What everybody has, of whose records it is about."""
         return Observation(
             vantage=vantage,
             candidates=candidates(clients),
             population=population(self.scenario),
-            oracle=oracle,
-            references=references,
+            architecture=fresh_model(self.scenario),
         )
 
-    def _personal_predictor(self, client: int) -> Predictor:
-        model = stored_model(self.scenario, self.folder.personal_model(client))
-        return lambda x: logits(model, x)
 
-    def _device(self, name: str) -> Oracle:
-        """An exported model, answering as the device does: TFLite Micro's arithmetic."""
-        return _device_oracle(Artifact.from_bytes(self.folder.artifact(name).read_bytes(), self.scenario.edge.output))
-
-    def _device_references(self, vectors: Vectors) -> tuple[Reference, ...]:
-        """Float references serve for int8 logits (measured); where the device answers with a softmax whose steps are
-        1/256, the references are quantised by the same pipeline, calibrated on the attacker's own records.
-        """
-        if self.scenario.edge.output == "logits":
-            return _float_references(self.scenario, self.prepared, vectors)
-        own = drawn(self.scenario, population(self.scenario).x)
-        oracles = [
-            _device_oracle(
-                Artifact.from_bytes(
-                    export_bytes(self.scenario, load_vector(fresh_model(self.scenario), weights), own), "probabilities"
-                )
+def _device_references(scenario: Scenario, trained_on: Masks, vectors: Vectors) -> tuple[Reference, ...]:
+    """Float references serve for int8 logits (measured); where the device answers with a softmax whose steps are
+    1/256, the references are quantised by the same pipeline, calibrated on the attacker's own records.
+    """
+    if scenario.edge.output == "logits":
+        return _float_references(scenario, trained_on, vectors)
+    own = drawn(scenario, population(scenario).x)
+    oracles = [
+        _device_oracle(
+            Artifact.from_bytes(
+                export_bytes(scenario, load_vector(fresh_model(scenario), weights), own), "probabilities"
             )
-            for weights in vectors
-        ]
-        return tuple(Reference(o, mask) for o, mask in zip(oracles, self.prepared.trained_on, strict=True))
+        )
+        for weights in vectors
+    ]
+    return tuple(Reference(oracle, mask) for oracle, mask in zip(oracles, trained_on, strict=True))
 
 
 def _device_oracle(artifact: Artifact) -> Oracle:
     return Oracle(lambda x: predict(artifact, x, "tflm"), artifact.output, artifact.resolution)
+
+
+def _stored_predictor(scenario: Scenario, file: Path) -> Predictor:
+    model = stored_model(scenario, file)
+    return lambda x: logits(model, x)
 
 
 def _float_predictor(scenario: Scenario, weights: Float[np.ndarray, " params"]) -> Predictor:
@@ -179,9 +252,9 @@ def _float_predictor(scenario: Scenario, weights: Float[np.ndarray, " params"]) 
     return lambda x: logits(model, x)
 
 
-def _float_references(scenario: Scenario, prepared: Prepared, vectors: Vectors) -> tuple[Reference, ...]:
-    # Oracles only for their notes: three attacks ask each reference about the same records.
+def _float_references(scenario: Scenario, trained_on: Masks, vectors: Vectors) -> tuple[Reference, ...]:
+    # Oracles only for their notes: many attacks ask each reference about the same records.
     return tuple(
         Reference(Oracle(_float_predictor(scenario, weights)), mask)
-        for weights, mask in zip(vectors, prepared.trained_on, strict=True)
+        for weights, mask in zip(vectors, trained_on, strict=True)
     )

@@ -42,7 +42,9 @@ def _pairs(judged: list[Judged]) -> Iterator[tuple[Question, Judged, Judged]]:
 def _compare(scenario: Scenario, question: Question, before: Judged, after: Judged, truth: Truth) -> Comparison:
     attack, models = before.result.attack, (target_of(before.result), target_of(after.result))
     rng = generator(scenario.seed, "difference", question, attack, *models)
-    found = auc_difference(before.scores, after.scores, truth.member, truth.person, rng)
+    shared = min(len(before.scores), len(after.scores))  # participants come first, and newcomers are in no global model
+    member, person = truth.member[:shared], truth.person[:shared]
+    found = auc_difference(before.scores[:shared], after.scores[:shared], member, person, rng)
     return Comparison(
         attack=attack,
         question=question,

@@ -12,6 +12,7 @@ from sim.errors import InputError
 from sim.given import federation_of, fresh_model
 from sim.guard import protection_faults
 from sim.scenario import Scenario
+from sim.tampering import tampering_faults
 
 FEWEST_RECORDS = 2  # of the attacker's: one for each half of them that a reference model trains on
 
@@ -19,13 +20,13 @@ FEWEST_RECORDS = 2  # of the attacker's: one for each half of them that a refere
 def preflight(scenario: Scenario) -> None:
     """Raises InputError with everything that makes this scenario impossible with its data."""
     faults = [*_faults(scenario, federation_of(scenario)), *_model_faults(scenario)]
-    faults += [] if faults else protection_faults(scenario)
+    faults += [] if faults else [*tampering_faults(scenario), *protection_faults(scenario)]
     if faults:
         raise InputError("\n".join(faults))
 
 
 def _faults(scenario: Scenario, federation: Federation) -> Iterator[str]:
-    clients, share = len(federation.clients), scenario.federation.participation
+    clients, share = federation.participants, scenario.federation.participation
     if clients * share < 1 - ROUNDING and scenario.federation.sampling == "fixed":
         yield (
             f"federation.participation = {share}: of {clients} clients that is less than one, so every round would be "

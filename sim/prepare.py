@@ -30,7 +30,9 @@ from sim.noise import Strengths, strengths
 from sim.progress import Progress
 from sim.recipe import Pipeline, follow
 from sim.scenario import Scenario
-from sim.twin import train_twin, trained
+from sim.tampering import scored
+from sim.tuned import Tuned, asks_for_tuned, tune
+from sim.twin import train_twin, untrained
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Prepared:
     global_: Float[np.ndarray, "references params"]
     personal: Float[np.ndarray, "references params"]
     strangers: Float[np.ndarray, "2 params"]
+    tuned: Tuned | None  # None where no attack of the scenario asks for them
 
 
 def prepare(scenario: Scenario, folder: RunFolder, progress: Progress) -> Prepared:
@@ -49,7 +52,13 @@ def prepare(scenario: Scenario, folder: RunFolder, progress: Progress) -> Prepar
         with preparing(scenario, folder, progress):
             pass
     tensors = load_file(_file(scenario, folder))
-    return Prepared(tensors["trained_on"].astype(bool), tensors["global"], tensors["personal"], tensors["strangers"])
+    return Prepared(
+        tensors["trained_on"].astype(bool),
+        tensors["global"],
+        tensors["personal"],
+        tensors["strangers"],
+        tune(scenario, folder, progress) if asks_for_tuned(scenario) else None,
+    )
 
 
 @contextmanager
@@ -66,17 +75,15 @@ def preparing(scenario: Scenario, folder: RunFolder, progress: Progress) -> Iter
     context = multiprocessing.get_context("spawn")  # a fork would copy torch's and TensorFlow's locked threads
     with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), context, initializer=_begin_work) as pool:
         with _interrupts_ignored():  # workers inherit this: a Ctrl-C is for the main process, which then ends them
-            twin: list[Future[None]] = (
-                [pool.submit(train_twin, scenario, folder)] if scenario.protected and not trained(folder) else []
-            )
+            twins = [pool.submit(train_twin, scenario, folder, name) for name in untrained(scenario, folder)]
             futures = [pool.submit(job) for job in jobs]
         try:
             yield
-            with progress.stage("training the attackers' reference models", len(jobs) + len(twin)):
-                everything: list[Future[Any]] = [*twin, *futures]
+            with progress.stage("training the attackers' reference models", len(jobs) + len(twins)):
+                everything: list[Future[Any]] = [*twins, *futures]
                 for number, done in enumerate(as_completed(everything), start=1):
                     done.result()
-                    progress.step(f"{number} of {len(jobs) + len(twin)} models")
+                    progress.step(f"{number} of {len(jobs) + len(twins)} models")
         except BaseException:
             for worker in multiprocessing.active_children():  # nobody waits for work that nobody wants any more
                 worker.terminate()
@@ -144,7 +151,7 @@ def _reference(scenario: Scenario, noise: Strengths, number: int) -> Pipeline:
 
 def _stranger(scenario: Scenario, noise: Strengths, number: int) -> Pipeline:
     """Stranger 0 never saw the first group of people, stranger 1 never saw the second."""
-    clients = federation_of(scenario).clients
+    clients = scored(scenario).clients
     side = stranger_side(scenario, clients)
     teachers = [client for client, first in zip(clients, side, strict=True) if first == bool(number)]
     members = [client.members for client in teachers]

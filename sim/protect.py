@@ -18,11 +18,13 @@ from clients.randomness import generator
 from clients.update import CLIPPING_NORM, WITHIN, Mod, UpdatePrivacy
 from server.aggregation import Collected, Exchange, RoundRefusedError, as_reply, in_the_open
 from server.aggregation.config import AggregationConfig
+from server.robust import RobustMean
 from server.strategy import Release, weighted_mean
 from sim.collusion import ROUND, Notebook
 from sim.given import federation_of
 from sim.noise import distributed_epsilon, rounds_of_a_client, rounds_of_the_server, skellam, strengths
 from sim.scenario import Scenario
+from sim.tampering import boost
 
 if TYPE_CHECKING:
     from clients.aggregation.fixed_point import Encoding
@@ -70,7 +72,13 @@ def protect(scenario: Scenario, notebook: Notebook | None = None) -> Protections
 
 
 def update_mods(scenario: Scenario) -> tuple[Mod, ...]:
-    """Clipping on the client, where nobody else can do it: before its own noise, and before a secure sum."""
+    """Clipping on the client, where nobody else can do it: before its own noise, and before a secure sum. A tampering
+    client may boost what comes out.
+    """
+    return (*boost(scenario), *_clipping(scenario))
+
+
+def _clipping(scenario: Scenario) -> tuple[Mod, ...]:
     client = scenario.privacy.client
     if client is None or (client.where == "central" and scenario.aggregation.protocol == "none"):
         return ()
@@ -85,12 +93,14 @@ def update_mods(scenario: Scenario) -> tuple[Mod, ...]:
 
 
 def _release(scenario: Scenario) -> tuple[Release, Settings]:
+    if (rule := scenario.federation.combine) != "mean":
+        return RobustMean(rule, scenario.federation.tampering_allowed), dict
     client, noise = scenario.privacy.client, strengths(scenario).client
     if client is None or client.where != "central" or noise is None:
         return weighted_mean, dict
     from server.privacy import CentralNoise
 
-    expected = scenario.federation.participation * len(federation_of(scenario).clients)
+    expected = scenario.federation.participation * federation_of(scenario).participants
     central = CentralNoise(config=client, noise_multiplier=noise, expected=expected, seed=scenario.seed)
     return central, lambda: {CLIPPING_NORM: central.clipping_norm}
 
@@ -118,7 +128,7 @@ def _secagg(scenario: Scenario, notebook: Notebook | None) -> _Aggregation:
     from clients.aggregation.wire import register
 
     encoding = _encoding(scenario)
-    keyrings = make_keyrings(len(federation_of(scenario).clients))  # fresh, and by another way than the server
+    keyrings = make_keyrings(federation_of(scenario).participants)  # fresh, and by another way than the server
     mod = SecAggMod(
         keyring=keyrings.__getitem__,
         encoding=encoding,
@@ -173,7 +183,7 @@ def _among_neighbours(scenario: Scenario) -> int:
 
 def expected_clients(scenario: Scenario) -> int:
     """How many clients a round is planned for."""
-    return max(1, round(len(federation_of(scenario).clients) * scenario.federation.participation))
+    return max(1, round(federation_of(scenario).participants * scenario.federation.participation))
 
 
 def secagg_rules(settings: AggregationConfig) -> Rules:
@@ -200,7 +210,7 @@ def _budget_of_sums(scenario: Scenario) -> Callable[[list[int]], None]:
 
 def _encoding(scenario: Scenario) -> Encoding:
     """How payloads become whole numbers: with the clients' noise, or as finely as the modulus allows."""
-    client, clients = scenario.privacy.client, len(federation_of(scenario).clients)
+    client, clients = scenario.privacy.client, federation_of(scenario).participants
     if client is not None and client.where == "distributed":
         return skellam(scenario)
     from clients.aggregation.fixed_point import plan_fixed_point

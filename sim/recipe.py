@@ -46,7 +46,14 @@ def follow(
     for _ in range(scenario.federation.rounds):
         weights = _average(scenario, noise, model, weights, devices, rng)
     chosen = devices[rng.integers(len(devices))]
-    return Pipeline(weights, _local(scenario, noise, model, weights, chosen, scenario.personalization, rng))
+    return Pipeline(weights, personalise(scenario, noise, weights, chosen, rng))
+
+
+def personalise(
+    scenario: Scenario, noise: Strengths, weights: Vector, records: Records, rng: np.random.Generator
+) -> Vector:
+    """Fine-tune a global model on one device's records, as every client does."""
+    return _local(scenario, noise, fresh_model(scenario), weights, records, scenario.personalization, rng)
 
 
 def _average(
@@ -75,7 +82,7 @@ def _private_mean(scenario: Scenario, z: float, updates: list[Vector], rng: np.r
     norm = config.clipping_norm
     if config.clipping == "adaptive":
         norm = float(np.quantile([np.linalg.norm(update) for update in updates], config.quantile))
-    expected = scenario.federation.participation * len(federation_of(scenario).clients)
+    expected = scenario.federation.participation * federation_of(scenario).participants
     spread = z * norm / (math.sqrt(expected) if config.where == "local" else expected)
     mean: Vector = np.mean([clip(update, norm) for update in updates], axis=0)
     return (mean + rng.normal(0.0, spread, mean.shape)).astype(np.float32)

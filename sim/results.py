@@ -35,6 +35,21 @@ class OwnThreshold(_Part):
     realised_fpr_ci: Interval
 
 
+class Arm(_Part):
+    """One attack on personal models, over those who helped to train the global model, or those who only fine-tuned it.
+
+    Scores are those of the whole row: the attacker does not know who belongs where.
+    """
+
+    who: Literal["participants", "newcomers"]
+    clients: int
+    members: int
+    nonmembers: int
+    auc: float
+    auc_ci: Interval
+    tpr_at_fpr: dict[str, TprAtFpr | None]
+
+
 class AttackResult(_Part):
     """One attack from one vantage on one model, over all candidate records of all clients."""
 
@@ -46,6 +61,7 @@ class AttackResult(_Part):
     auc: float
     auc_ci: Interval
     tpr_at_fpr: dict[str, TprAtFpr | None] = Field(description="null: too few non-members to measure this rate")
+    arms: list[Arm] = Field(description="participants and newcomers apart; empty where there are no newcomers")
     own_threshold: OwnThreshold | None
     members: int
     nonmembers: int
@@ -153,18 +169,22 @@ class Protection(_Part):
 
 
 class ClientResult(_Part):
-    """One client: a person's device. `exposure` is the AUC of `exposure_attack` on this client's records alone."""
+    """One client: a person's device. `exposure` is the AUC of `exposure_attack` on this client's records alone.
+
+    It is null for a newcomer where that attack is on the global model, which no record of a newcomer's is in.
+    """
 
     client: int
     name: str
     person: str
+    participates: bool = Field(description="false for a newcomer, who only fine-tunes the finished global model")
     members: int
     nonmembers: int
     accuracy_global: float
     accuracy_personal: float
     accuracy_device: float
-    exposure: float
-    exposure_ci: Interval
+    exposure: float | None
+    exposure_ci: Interval | None
 
 
 class PersonResult(_Part):
@@ -256,6 +276,62 @@ class RecoveryResult(_Part):
     cpu_seconds: float
 
 
+class Change(_Part):
+    """What tampering changed, paired: the same records, the same seed, with and without it."""
+
+    without: float = Field(description="the figure of the same run without tampering")
+    difference: float = Field(description="with tampering less without")
+    ci: Interval = Field(description="covers which people and records were in the study, not another training")
+
+
+class TamperingOutcome(_Part):
+    """How one model does after tampering, on held-out records of the clients that do not tamper."""
+
+    target: Literal["global", "personal"]
+    precision: Precision
+    records: int = Field(description="those that the tampering is about")
+    success: float = Field(description="share of them that the model answers as the tampering clients want")
+    success_ci: Interval
+    success_change: Change | None = Field(description="null for int8: the run without tampering exports no models")
+    accuracy: float = Field(description="on all held-out records as they are")
+    accuracy_ci: Interval
+    accuracy_change: Change | None
+
+
+class Amplification(_Part):
+    """One attack on the records that truth serum targets, beside the same attack on the others."""
+
+    attack: str
+    vantage: Vantage
+    target: Literal["global", "personal"]
+    precision: Precision
+    output: Output | None
+    records: int = Field(description="members and non-members that are targeted, by a coin each")
+    auc: float
+    auc_ci: Interval
+    tpr_at_fpr: dict[str, TprAtFpr | None]
+    others: int
+    others_auc: float
+    others_auc_ci: Interval
+    others_tpr_at_fpr: dict[str, TprAtFpr | None]
+    auc_difference: float = Field(description="targeted less others: above 0, tampering makes membership show more")
+    ci: Interval = Field(description="people drawn for both alike, records for each alone")
+
+
+class TamperingResult(_Part):
+    """What clients that poison their training data achieved. Their own records are in no figure of this document."""
+
+    how: Literal["label-flip", "backdoor", "truth-serum"]
+    source: str
+    meant: str = Field(description='what it is about, in words that complete "records ..."')
+    boost: float
+    clients: list[int]
+    combine: str = Field(description="what the server makes of a round's updates")
+    tampering_allowed: int | None = Field(description="how many tampering clients that withstands; null for the mean")
+    outcomes: list[TamperingOutcome]
+    amplification: list[Amplification] = Field(description="truth serum only: every attack on the training and models")
+
+
 class Results(_Part):
     """One run, whole."""
 
@@ -276,6 +352,7 @@ class Results(_Part):
     refused: list[Refusal] = Field(description="attacks that a vantage lacks something for")
     comparisons: list[Comparison]
     recoveries: list[RecoveryResult] = []
+    tampering: TamperingResult | None = Field(None, description="null where no client tampers")
     audits: list[dict[str, str]] = []
     controls: Controls
     exposure_attack: AttackRow = Field(description="the attack that the clients' exposure comes from")

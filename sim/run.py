@@ -28,6 +28,7 @@ from sim.report import write_report
 from sim.results import Results
 from sim.scenario import Scenario
 from sim.summary import summarise
+from sim.tampering import scored
 
 
 def run(scenario: Scenario, engine: str, parent: Path, progress: Progress) -> tuple[RunFolder, Results]:
@@ -47,7 +48,7 @@ def run(scenario: Scenario, engine: str, parent: Path, progress: Progress) -> tu
 
 def attack(scenario: Scenario, folder: RunFolder, progress: Progress) -> Results:
     """Attack a federation whose models are there, score, and report. Nothing of the target is trained again."""
-    federation = federation_of(scenario)
+    federation = scored(scenario)
     truth = truth_of(federation)
     prepared = prepare(scenario, folder, progress)
     with _timed(folder, "attack"):
@@ -61,7 +62,7 @@ def attack(scenario: Scenario, folder: RunFolder, progress: Progress) -> Results
         both = controls(scenario, federation, prepared, truth)
     results = summarise(scenario, folder, federation, targets, judged, [*refused, *lacking], recoveries, both, truth)
     part = folder.scores.with_suffix(".part")
-    pq.write_table(table(judged, truth), part)
+    pq.write_table(table(judged), part)
     part.replace(folder.scores)
     write_atomically(folder.results, results.model_dump_json(by_alias=True, indent=2).encode())
     write_report(results, pq.read_table(folder.scores), folder.report)

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
+from attacks.observation import Records
 from clients.models import parameter_count
 from clients.randomness import generator
 from sim import transcript
@@ -20,7 +21,7 @@ from sim.folder import RunFolder, read_stages
 from sim.given import fresh_model
 from sim.judge import Judged, Truth
 from sim.noise import Participation, strengths
-from sim.observe import Target
+from sim.observe import Target, candidates
 from sim.paired import comparisons
 from sim.results import (
     AttackRow,
@@ -28,7 +29,6 @@ from sim.results import (
     Controls,
     Cost,
     DataCard,
-    Interval,
     PersonResult,
     PopulationCard,
     Precision,
@@ -40,8 +40,9 @@ from sim.results import (
     Utility,
 )
 from sim.scenario import Scenario
-from sim.score import accuracy_difference, accuracy_interval, score
-from sim.twin import twin_correct
+from sim.score import Score, accuracy_difference, accuracy_interval, score
+from sim.tampered import tampered
+from sim.twin import UNPROTECTED, twin_answers
 
 Correct = Bool[np.ndarray, " records"]
 PACKAGES = ("seepage", "flwr", "torch", "numpy", "tensorflow-cpu", "tflite-micro", "ai-edge-litert", "scikit-learn")
@@ -60,9 +61,9 @@ def summarise(
 ) -> Results:
     """All of `results.json`."""
     correct: Mapping[tuple[str, Precision], Correct] = {
-        (t.target, t.precision): _correct(t) for t in targets if t.observations[0].oracle is not None
+        (t.target, t.precision): _correct(t, candidates(federation.clients)) for t in targets if t.output is not None
     }
-    strongest = max(judged, key=lambda each: each.result.auc)
+    strongest = max(judged, key=lambda each: (len(each.scores), each.result.auc))  # rather one that reaches everybody
     results = Results(
         scenario=scenario.name,
         title=scenario.title or scenario.name,
@@ -84,10 +85,11 @@ def summarise(
         refused=refused,
         comparisons=comparisons(scenario, judged, truth),
         recoveries=recoveries,
+        tampering=tampered(scenario, folder, judged, correct),
         controls=controls,
         exposure_attack=_row(strongest),
         clients=_clients(scenario, federation, strongest, correct, truth),
-        people=_people(scenario, strongest, truth),
+        people=_people(scenario, strongest),
         calibration=calibration_card(scenario),
         edge=checks(folder),
         findings=[],
@@ -126,7 +128,7 @@ def _cost(
     truth: Truth,
 ) -> Cost:
     held_out = ~truth.member
-    before, after = twin_correct(folder)[model][held_out], correct[model, "float32"][held_out]
+    before, after = twin_answers(folder, UNPROTECTED)[model].right[held_out], correct[model, "float32"][held_out]
     rng = generator(scenario.seed, "cost", model)
     found = accuracy_difference(before, after, truth.person[held_out], rng)
     return Cost(model=model, unprotected=float(before.mean()), difference=found.difference, ci=found.ci)
@@ -143,7 +145,11 @@ def _row(judged: Judged) -> AttackRow:
     )
 
 
-def _correct(target: Target) -> Correct:
+def _correct(target: Target, everybody: Records) -> Correct:
+    """For all clients' records, whether the attacked models are right about them."""
+    oracle = target.observations[0].oracle
+    if target.target == "global" and oracle is not None:
+        return np.asarray(oracle(everybody.x).argmax(1) == everybody.y)
     hits = []
     for observation in target.observations:
         assert observation.oracle is not None
@@ -177,48 +183,51 @@ def _clients(
     for client in federation.clients:
         rows = truth.client == client.client
         held_out = rows & ~truth.member
-        exposure, interval = _exposure(scenario, strongest.scores, truth, rows, f"client {client.client}")
+        exposure = _exposure(scenario, strongest, rows, f"client {client.client}")
         results.append(
             ClientResult(
                 client=client.client,
                 name=client.name,
                 person=client.person,
+                participates=client.client < federation.participants,
                 members=int(client.member.sum()),
                 nonmembers=int((~client.member).sum()),
                 accuracy_global=_accuracy(correct["global", "float32"], held_out),
                 accuracy_personal=_accuracy(correct["personal", "float32"], held_out),
                 accuracy_device=_accuracy(correct["personal", "int8"], held_out),
-                exposure=exposure,
-                exposure_ci=interval,
+                exposure=exposure.auc if exposure else None,
+                exposure_ci=exposure.auc_ci if exposure else None,
             )
         )
     return results
 
 
-def _people(scenario: Scenario, strongest: Judged, truth: Truth) -> list[PersonResult]:
-    results = []
+def _people(scenario: Scenario, strongest: Judged) -> list[PersonResult]:
+    results, truth = [], strongest.truth
     for person in dict.fromkeys(truth.person.tolist()):
         rows = truth.person == person
-        exposure, interval = _exposure(scenario, strongest.scores, truth, rows, f"person {person}")
+        exposure = _exposure(scenario, strongest, rows, f"person {person}")
+        assert exposure is not None
         results.append(
             PersonResult(
                 person=person,
                 clients=len(np.unique(truth.client[rows])),
                 members=int(truth.member[rows].sum()),
                 nonmembers=int((~truth.member[rows]).sum()),
-                exposure=exposure,
-                exposure_ci=interval,
+                exposure=exposure.auc,
+                exposure_ci=exposure.auc_ci,
             )
         )
     return results
 
 
-def _exposure(
-    scenario: Scenario, scores: Float[np.ndarray, " records"], truth: Truth, rows: Correct, purpose: str
-) -> tuple[float, Interval]:
-    part = truth.of(rows)
-    found = score(scores[rows], part.member, part.person, part.client, generator(scenario.seed, "exposure", purpose))
-    return found.auc, found.auc_ci
+def _exposure(scenario: Scenario, strongest: Judged, rows: Correct, purpose: str) -> Score | None:
+    """Of these of all clients' records; None where the attack does not reach them."""
+    rows = rows[: len(strongest.scores)]
+    if not rows.any():
+        return None
+    part, rng = strongest.truth.of(rows), generator(scenario.seed, "exposure", purpose)
+    return score(strongest.scores[rows], part.member, part.person, part.client, rng)
 
 
 def _data_card(scenario: Scenario, federation: Federation) -> DataCard:

@@ -37,6 +37,12 @@ class DataConfig(_Table):
     member_share: float = Field(
         default=0.5, gt=0.05, lt=0.95, description="probability that the coin makes a record a member (trained on)"
     )
+    newcomers: int = Field(
+        default=0,
+        ge=0,
+        description="people (simulated clients if not natural) who take no part in training and only fine-tune the "
+        "finished global model",
+    )
     purchase: PurchaseOptions = Field(
         default_factory=PurchaseOptions, description="how the data set purchase-like is made up"
     )

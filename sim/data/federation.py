@@ -12,7 +12,7 @@ from clients.randomness import generator
 from sim.data.config import DataConfig, PopulationConfig
 from sim.data.dataset import DataError, Dataset
 from sim.data.registry import load
-from sim.data.split import Device, Split, divide
+from sim.data.split import Device, Split, divide, newcomers_last
 
 Labelled = tuple[Float[np.ndarray, "records ..."], Int[np.ndarray, " records"]]
 
@@ -64,6 +64,7 @@ class Population:
 class Federation:
     """The clients, the attacker's population, and the card of the data set they come from.
 
+    The first `participants` clients train the global model; the others are newcomers, who only fine-tune it.
     `shape` is that of one record. `duplicates_removed` counts records left out because an earlier one has the same
     `x`: a held-out record identical to a member would not be a non-member.
     """
@@ -76,6 +77,7 @@ class Federation:
     shape: tuple[int, ...]
     duplicates_removed: int
     clients: tuple[ClientData, ...]
+    participants: int
     population: Population
 
     @property
@@ -97,9 +99,9 @@ def build_federation(data: DataConfig, population: PopulationConfig, seed: int) 
             fairly. The faults of all clients are listed at once.
     """
     dataset, removed = without_duplicates(load(data.source, data.folder, seed, data.purchase))
-    split = divide(dataset, data, population, seed)
+    split, participants = newcomers_last(divide(dataset, data, population, seed), data.newcomers, seed)
     coins = [toss(len(device.index), data.member_share, seed, i) for i, device in enumerate(split.clients)]
-    _refuse(split.clients, coins, dataset, data)
+    _refuse(split.clients, participants, coins, dataset, data)
     return Federation(
         source=dataset.source,
         title=dataset.title,
@@ -119,6 +121,7 @@ def build_federation(data: DataConfig, population: PopulationConfig, seed: int) 
             )
             for i, (device, coin) in enumerate(zip(split.clients, coins, strict=True))
         ),
+        participants=participants,
         population=_population(dataset, split, population, seed),
     )
 
@@ -173,14 +176,19 @@ def _population(dataset: Dataset, split: Split, config: PopulationConfig, seed: 
 
 
 def _refuse(
-    clients: list[Device], coins: list[Bool[np.ndarray, " records"]], dataset: Dataset, data: DataConfig
+    clients: list[Device],
+    participants: int,
+    coins: list[Bool[np.ndarray, " records"]],
+    dataset: Dataset,
+    data: DataConfig,
 ) -> None:
     """Raises one DataError with the faults of all clients, if there are any."""
     faults = []
-    if len(clients) < 2:
+    if participants < 2:
+        lower = "`population.people` or `data.newcomers`" if data.newcomers else "`population.people`"
         faults.append(
-            f"{dataset.source}: {len(clients)} client is left to take part; a federation needs at least 2. Lower "
-            "`population.people` or supply more clients."
+            f"{dataset.source}: {participants} client{' is' if participants == 1 else 's are'} left to take part; a "
+            f"federation needs at least 2. Lower {lower} or supply more clients."
         )
     for device, coin in zip(clients, coins, strict=True):
         fault = _client_fault(dataset.y[device.index], coin, data)

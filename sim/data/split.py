@@ -50,6 +50,17 @@ def divide(dataset: Dataset, data: DataConfig, population: PopulationConfig, see
     return _set_aside(_deal(dataset, data, [size] * data.clients, seed), population.share, seed)
 
 
+def newcomers_last(split: Split, newcomers: int, seed: int) -> tuple[Split, int]:
+    """The split with `newcomers` people, drawn at random, at the end of its clients; and how many are before them."""
+    if not newcomers:
+        return split, len(split.clients)
+    people = list(dict.fromkeys(device.person for device in split.clients))
+    drawn = {people[i] for i in generator(seed, "newcomers").permutation(len(people))[:newcomers]}
+    first = [device for device in split.clients if device.person not in drawn]
+    last = [device for device in split.clients if device.person in drawn]
+    return replace(split, clients=first + last), len(first)
+
+
 def _natural(dataset: Dataset, data: DataConfig, seed: int) -> list[Device]:
     """The data's own devices, each with at most `records_per_client` of its records."""
     if dataset.client is None:

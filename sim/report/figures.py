@@ -107,7 +107,7 @@ def exposure(results: Results) -> style.Figure:
         _clients(figure, clients, place)
     _people(figure, drawn, one)
     style.chance_line(figure, words.CHANCE)
-    ends = [*(end for p in drawn for end in p.exposure_ci), *(c.exposure for c in clients)]
+    ends = [*(end for p in drawn for end in p.exposure_ci), *(c.exposure for c in clients if c.exposure is not None)]
     figure.update_xaxes(title={"text": "AUC (0.5 is a coin toss)"}, range=style.around(ends, 0.4, 0.7))
     ticks = {"tickvals": list(place.values()), "ticktext": [style.shown(name) for name in place]}
     figure.update_yaxes(range=[len(drawn) - 0.5, -0.5], **ticks)

@@ -51,6 +51,7 @@ def recipes(rounds=2, participation=1.0, sampling="fixed", load=load, rounds_of_
     server = ServerRecipe(
         seed=1,
         clients=CLIENTS,
+        participants=CLIENTS,
         plan=FederationConfig(rounds=rounds, participation=participation, sampling=sampling),
         initial=to_arrays(build()),
         observe=seen.append,

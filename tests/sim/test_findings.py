@@ -257,7 +257,7 @@ def test_lost_updates_refused_rounds_and_an_early_end_are_told(results):
 
 def test_an_attack_that_could_not_be_tried_is_named_once_with_its_reason():
     sentence = (
-        "Not tried: attack 'cosine' needs updates of single clients, vantage 'server' has no updates of single clients."
+        "Not tried: attack 'source' needs updates of single clients, vantage 'server' has no updates of single clients."
     )
     assert findings(make_protected()).count(sentence) == 1
 

@@ -65,7 +65,7 @@ def test_judging_again_gives_what_was_stored(tiny, targets, truth, finished, qui
     assert {
         (j.result.target, j.result.precision): j.result.model_copy(update={"cpu_seconds": 0}) for j in judged
     } == stored
-    again = table(judged, truth)
+    again = table(judged)
     assert again.schema == SCHEMA
     assert again.equals(pq.read_table(folder.scores, filters=[("attack", "=", "loss")]).replace_schema_metadata(None))
 

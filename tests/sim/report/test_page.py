@@ -82,7 +82,7 @@ def test_costs_and_noise_and_bad_luck_are_on_the_page(run):
     assert "global 0.807 -0.031 [-0.050, -0.012]" in costs
     assert "personal 0.925 +0.004 [-0.002, +0.010]" in costs
     assert "Noise multiplier for clients (central): 2." in text
-    assert "Attacks that could not be tried: attack 'cosine' needs updates of single clients" in text
+    assert "Attacks that could be tried nowhere: attack 'source' needs updates of single clients" in text
     assert "Training stopped early" in text and "rounds were refused" in text and "updates are missing" in text
 
 
