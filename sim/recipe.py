@@ -53,7 +53,7 @@ def personalise(
     scenario: Scenario, noise: Strengths, weights: Vector, records: Records, rng: np.random.Generator
 ) -> Vector:
     """Fine-tune a global model on one device's records, as every client does."""
-    return _local(scenario, noise, fresh_model(scenario), weights, records, scenario.personalization, rng)
+    return local(scenario, noise, fresh_model(scenario), weights, records, scenario.personalization, rng)
 
 
 def _average(
@@ -66,7 +66,7 @@ def _average(
 ) -> Vector:
     count = max(1, round(len(devices) * scenario.federation.participation))
     sampled = [devices[i] for i in rng.choice(len(devices), count, replace=False)]
-    trained = [_local(scenario, noise, model, weights, records, scenario.training, rng) for records in sampled]
+    trained = [local(scenario, noise, model, weights, records, scenario.training, rng) for records in sampled]
     if noise.client is not None:
         moved: Vector = weights - _private_mean(scenario, noise.client, [weights - each for each in trained], rng)
         return moved
@@ -88,7 +88,7 @@ def _private_mean(scenario: Scenario, z: float, updates: list[Vector], rng: np.r
     return (mean + rng.normal(0.0, spread, mean.shape)).astype(np.float32)
 
 
-def _local(
+def local(
     scenario: Scenario,
     noise: Strengths,
     model: nn.Module,
@@ -97,6 +97,7 @@ def _local(
     config: TrainingConfig,
     rng: np.random.Generator,
 ) -> Vector:
+    """One device's weights after training from `weights` on its records, in `model`, as `config` says."""
     load_vector(model, weights)
     if noise.record is None:
         train(model, records.x, records.y, config, rng)

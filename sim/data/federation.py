@@ -46,13 +46,14 @@ class ClientData:
 class Population:
     """The attacker's own labelled records, none of which a client holds.
 
-    `device` numbers from 0 the device that each record comes from; `people` is how many people own these devices.
-    `assumption` says in words what the attacker is taken to have.
+    `device` numbers from 0 the device that each record comes from, `names` has one name for each of these; `people` is
+    how many people own them. `assumption` says in words what the attacker is taken to have.
     """
 
     x: Float[np.ndarray, "records ..."]
     y: Int[np.ndarray, " records"]
     device: Int[np.ndarray, " records"]
+    names: tuple[str, ...]
     people: int
     assumption: str
 
@@ -170,6 +171,7 @@ def _population(dataset: Dataset, split: Split, config: PopulationConfig, seed: 
         x=dataset.x[index],
         y=dataset.y[index],
         device=number,
+        names=tuple(device.name for device in split.attacker),
         people=len({device.person for device in split.attacker}),
         assumption=split.assumption.format(records=len(index)),
     )
