@@ -21,6 +21,9 @@ NEEDS: dict[str, Callable[[Observation], bool]] = {
     "model before personalisation": lambda seen: seen.before is not None,
     "training rounds": lambda seen: len(seen.rounds) > 0,
     "updates of single clients": lambda seen: any(each.updates for each in seen.rounds),
+    "broadcasts of its own making": lambda seen: len(seen.probes) > 0,
+    "file of the model": lambda seen: seen.file is not None,
+    "weights of reference models": lambda seen: any(each.weights is not None for each in seen.references),
     "model architecture": lambda seen: seen.architecture is not None,
     "client that the candidates belong to": lambda seen: seen.client is not None,
     "candidates": lambda seen: len(seen.candidates) > 0,
@@ -52,12 +55,13 @@ def carry_out(attack: Attack, observation: Observation, rng: np.random.Generator
     """Run an attack and fill in what it cost: CPU seconds of this process, queries per candidate, references.
 
     Queries are the distinct records this attack asked each model about, over the number of candidates; another
-    attack's questions are not counted again. Raises VantageLacksError where the vantage does not see what the attack
-    needs, FloatingPointError where a candidate's score is not finite.
+    attack's questions are not counted again, and those about models in a probe are counted by the attack itself.
+    Raises VantageLacksError where the vantage does not see what the attack needs, FloatingPointError where a
+    candidate's score is not finite.
     """
     if lacking := lacks(attack, observation):
         raise VantageLacksError(
-            f"attack '{attack.name}' needs {lacking}, vantage '{observation.vantage}' has no {lacking}"
+            f"attack '{attack.name}' needs {lacking}, vantage '{observation.vantage}' has no {lacking}", lacking
         )
     oracle, before = _recounted(observation.oracle), _recounted(observation.before)
     started = time.process_time()
@@ -68,7 +72,7 @@ def carry_out(attack: Attack, observation: Observation, rng: np.random.Generator
     asked = sum(each.queries for each in (oracle, before) if each)
     return replace(
         guess,
-        queries_per_record=asked / len(observation.candidates),
+        queries_per_record=asked / len(observation.candidates) + guess.queries_per_record,
         references=_references(attack, observation),
         cpu_seconds=seconds,
     )
@@ -82,4 +86,4 @@ def _recounted(oracle: Oracle | None) -> Oracle | None:
 def _references(attack: Attack, observation: Observation) -> int:
     if "references tuned from the global model" in attack.needs:
         return len(observation.tuned)
-    return len(observation.references) if "reference models" in attack.needs else 0
+    return len(observation.references) if any("reference models" in need for need in attack.needs) else 0

@@ -16,7 +16,11 @@ Predictor = Callable[[Float[np.ndarray, "records ..."]], Float[np.ndarray, "reco
 
 
 class VantageLacksError(Exception):
-    """The attack needs something that this vantage does not see."""
+    """The attack needs something that this vantage does not see; `need` names it in a few words, where it has a name."""
+
+    def __init__(self, message: str, need: str = "") -> None:
+        super().__init__(message)
+        self.need = need
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,27 @@ class Reference:
 
     predict: Predictor  # answers in the same form (logits or probabilities, same resolution) as the target
     trained_on: Bool[np.ndarray, " population"]
+    weights: Float[np.ndarray, " params"] | None = None  # in `named_parameters` order, where an attack looks at them
+
+
+Ends = tuple[Float[np.ndarray, "records tensors"], Float[np.ndarray, "records tensors"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An int8 model file, taken apart by whoever holds it: its weights, and the range of each activation tensor.
+
+    A range runs from `low` to `high`, was set by the calibration records, and holds zero. Its width, 255 steps, is
+    exact; where it has both signs the zero point is rounded, and both ends are off by up to half a step, together.
+    """
+
+    weights: Float[np.ndarray, " params"]  # dequantised, in `named_parameters` order
+    low: Float[np.ndarray, " tensors"]
+    high: Float[np.ndarray, " tensors"]
+    # Smallest and largest float activation per record and tensor, with the dequantised weights; given a generator, with
+    # weights that round to the same. The first tensor is the input, where rounding has no part.
+    extremes: Callable[[Float[np.ndarray, "records ..."], np.random.Generator | None], Ends]
+    calibration_records: int  # how many records set the ranges: the maker's model card says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +108,25 @@ class ServerRound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """One round beside the protocol: what a malicious server sent to whom, and what came back.
+
+    Under secure aggregation `updates` is empty. Where the clients were told to personalise no update comes back, and
+    the personal models can be queried.
+    """
+
+    attack: str
+    part: int  # which of the attack's rounds this is, from 0
+    weights: Float[np.ndarray, " params"]  # what the protocol would have had it send
+    sent: Mapping[int, Float[np.ndarray, " params"]]  # client -> what it was sent
+    clients: tuple[int, ...] = ()  # who answered
+    mean: Float[np.ndarray, " params"] | None = None  # of sent less returned weights, over who answered, weighted
+    updates: Mapping[int, Float[np.ndarray, " params"]] = field(default_factory=dict)  # client -> sent less returned
+    personal: Mapping[int, Oracle] = field(default_factory=dict)  # client -> the model it made of what it was sent
+    refused: str = ""  # why nothing came back, if nothing did
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """Everything one attacker has when it judges `candidates`. Whether a candidate was a member is not in here.
 
@@ -90,7 +134,7 @@ class Observation:
     public. A vantage that may query a model has `oracle` and the `references` it trained from the first weights; for a
     personal model also `before`, the global model that it was fine-tuned from, and `tuned`, references that were too.
     The curious server, and the aggregator of a secure sum, have `rounds`, and know which client the candidates belong
-    to.
+    to. A server that deviates has `probes` as well.
     """
 
     vantage: Vantage
@@ -101,8 +145,10 @@ class Observation:
     before: Oracle | None = None
     tuned: tuple[Reference, ...] = ()
     rounds: Sequence[ServerRound] = ()
+    probes: Sequence[Probe] = ()
     architecture: nn.Module | None = None
     client: Int[np.ndarray, " candidates"] | None = None  # whose record each candidate is
+    file: Opened | None = None  # for whoever holds the device
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from attacks import (
     update_loss,
 )
 from attacks.attack import Attack, carry_out, tuned
+from attacks.malicious import ascent, backdoor, detector, suppression
 from attacks.observation import Guess, Observation
 
 # What attacks of one kind need, of `attacks.attack.NEEDS`.
@@ -36,10 +37,12 @@ PAIR = (*QUERY, "model before personalisation")
 ROUNDS = ("training rounds", "model architecture")
 WHOSE = (*ROUNDS, "client that the candidates belong to")
 UPDATES = (*WHOSE, "updates of single clients")
+MALICIOUS = ("broadcasts of its own making", "model architecture", "client that the candidates belong to")
 
 CARLINI = "Carlini et al. 2022, arXiv 2112.03570"
 JAGIELSKI = "Jagielski et al. 2023, arXiv 2205.06369"
 LI = "Li et al. 2023, arXiv 2202.12232"
+NASR = "Nasr et al. 2019, arXiv 1812.00910"
 SALEM = "Salem et al. 2019, arXiv 1806.01246"
 SONG = "Song and Mittal 2021, arXiv 2003.10595"
 WATSON = "Watson et al. 2022, arXiv 2111.08440"
@@ -144,7 +147,7 @@ ATTACKS: dict[str, Attack] = {
             "Norm of the gradient over the rounds",
             gradient.norm,
             ROUNDS,
-            "Nasr et al. 2019, arXiv 1812.00910",
+            NASR,
         ),
         Attack("aggregate-cosine", "Cosine of gradient and mean update", aggregate.cosine, ROUNDS, LI),
         Attack(
@@ -172,13 +175,36 @@ ATTACKS: dict[str, Attack] = {
             UPDATES,
             "Hu et al. 2021, arXiv 2109.05659",
         ),
+        # A server that deviates: what its own broadcasts bring back.
+        Attack(ascent.NAME, "Gradient ascent: what clients remember", ascent.run, MALICIOUS, NASR),
+        Attack(
+            backdoor.NAME,
+            "Privacy backdoor: a model poisoned before it is personalised",
+            backdoor.run,
+            MALICIOUS,
+            "Wen et al. 2024, arXiv 2404.01231",
+        ),
+        Attack(
+            suppression.NAME,
+            "Gradient suppression: one client's update out of a sum",
+            suppression.run,
+            MALICIOUS,
+            "Pasquini et al. 2022, arXiv 2111.07380",
+        ),
+        Attack(
+            detector.NAME,
+            "Detector neurons: a unit that fires for one record",
+            detector.run,
+            MALICIOUS,
+            "Nguyen et al. 2023, arXiv 2302.12685",
+        ),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """An attack that gets something back whole, and so has no score per record: what it is, and what it needs."""
+    """An attack on something other than membership, so without a score per record: what it is, and what it needs."""
 
     name: str
     title: str
@@ -194,6 +220,48 @@ RECOVERIES: dict[str, Recovery] = {
             "Search for the seed of one mask: a single client's update out of a masked sum",
             "masked updates and a colluding client",
             "flwr issue 7522",
+        ),
+        Recovery(
+            "linear-recovery",
+            "Records out of the first layer's part of an update, exact where a unit was moved by one alone",
+            "training rounds, a first layer that is linear",
+            "Phong et al. 2018, IEEE TIFS 13(5)",
+        ),
+        Recovery(
+            "label-recovery",
+            "Labels of a batch out of the last layer's bias",
+            "training rounds",
+            "Wainakh et al. 2022, arXiv 2105.09369",
+        ),
+        Recovery(
+            "dlg",
+            "Records whose gradient is the one that was seen (deep leakage from gradients)",
+            "training rounds",
+            "Zhu et al. 2019, arXiv 1906.08935",
+        ),
+        Recovery(
+            "gradient-inversion",
+            "Records whose gradient points where the one that was seen does",
+            "training rounds",
+            "Geiping et al. 2020, arXiv 2003.14053",
+        ),
+        Recovery(
+            "class-inversion",
+            "What the final model takes for a typical record of a class",
+            "the final model",
+            "Fredrikson et al. 2015, CCS",
+        ),
+        Recovery(
+            "source-inference",
+            "Which client a record was trained on by",
+            "updates of single clients",
+            "Hu et al. 2021, arXiv 2109.05659",
+        ),
+        Recovery(
+            "property-inference",
+            "Which clients have a property that the task never asked for",
+            "updates of single clients",
+            "Melis et al. 2019, arXiv 1805.04049",
         ),
     )
 }

@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn.utils import vector_to_parameters
 
 from attacks.attack import lacks
-from attacks.observation import Observation, Oracle, Records, Reference, ServerRound, VantageLacksError
+from attacks.malicious.config import ProbeConfig
+from attacks.malicious.making import MAKERS, Means
+from attacks.observation import Observation, Oracle, Probe, Records, Reference, ServerRound, VantageLacksError
 from attacks.references import halves
 from attacks.registry import ATTACKS, launch
 from clients.training import logits
@@ -73,13 +75,12 @@ def world(seed, leaks):
         architecture=start,
         client=np.ones(len(candidates), dtype=np.int64),
     )
-    return [user, personal(user, start, data, elsewhere), server], member
+    return [user, personal(user, start, data, elsewhere), server, malicious(server, start, data, elsewhere)], member
 
 
 def personal(user, start, data, elsewhere):
     """The same user in front of a model that was fine-tuned on the data, from a global model of other people's."""
-    everybody = Records(np.concatenate([e.x for e in elsewhere]), np.concatenate([e.y for e in elsewhere]))
-    shared = trained(start, everybody, 60, 0.1)
+    shared = trained(start, Records(*joined(elsewhere)), 60, 0.1)
     return replace(
         user,
         vantage="query",
@@ -90,6 +91,39 @@ def personal(user, start, data, elsewhere):
             Reference(partial(logits, trained(shared, user.population[r.trained_on], 120, 0.2)), r.trained_on)
             for r in user.references
         ),
+    )
+
+
+def malicious(server, start, data, elsewhere):
+    """A server that sends each client what it likes, once for each of its attacks, and sees each client's update."""
+    clients = dict(enumerate([data, *elsewhere], start=1))
+    shared = to_vector(trained(start, Records(*joined(elsewhere)), 60, 0.1))
+    config = ProbeConfig(isolated=CLIENTS, detector_rounds=20, ascent=0.1)
+    means = Means(observation=server, weights=shared, clients=tuple(clients), summed=False, config=config)
+    probes = [probed(name, sending, start, shared, clients) for name in MAKERS for sending in MAKERS[name].make(means)]
+    return replace(server, vantage="malicious-server", rounds=(), probes=tuple(probes))
+
+
+def joined(parts):
+    return np.concatenate([each.x for each in parts]), np.concatenate([each.y for each in parts])
+
+
+def probed(name, sending, start, shared, clients):
+    """What comes back: updates after local training, or models that were fine-tuned for longer."""
+    tunes, model, local = sending.kind == "personalize", copy.deepcopy(start), {}
+    for client, weights in sending.weights.items():
+        vector_to_parameters(torch.tensor(weights), model.parameters())
+        local[client] = trained(model, clients[client], 120 if tunes else 25, 0.2 if tunes else 0.3)
+    updates = {client: sending.weights[client] - to_vector(each) for client, each in local.items()}
+    return Probe(
+        attack=name,
+        part=sending.part,
+        weights=shared,
+        sent=sending.weights,
+        clients=tuple(clients),
+        mean=None if tunes else np.average(list(updates.values()), axis=0, weights=[len(d) for d in clients.values()]),
+        updates={} if tunes else updates,
+        personal={client: Oracle(partial(logits, each)) for client, each in local.items()} if tunes else {},
     )
 
 
@@ -199,6 +233,15 @@ def frozen(observation):
             )
             for r in observation.rounds
         ],
+        [
+            (
+                p.part,
+                p.weights.tobytes(),
+                [(c, s.tobytes()) for c, s in p.sent.items()],
+                [o.queries for o in p.personal.values()],
+            )
+            for p in observation.probes
+        ],
         observation.architecture and (observation.architecture.training, to_vector(observation.architecture).tobytes()),
     ]
 
@@ -209,6 +252,7 @@ def test_says_what_it_cost_whatever_ran_before(name, leaking):
     guess = run(name, leaking)
     needs = ATTACKS[name].needs
     models = ("model to query" in needs) + ("model before personalisation" in needs)
+    models += any(probe.personal for probe in seen(name, leaking).probes if probe.attack == name)
     assert guess.queries_per_record == models * (2 * SIDE + OWN) / (2 * SIDE)
     assert guess.references == (4 if any("references" in need or "reference models" in need for need in needs) else 0)
     assert guess.cpu_seconds > 0
@@ -221,6 +265,7 @@ WITHOUT = {
     "references tuned from the global model": {"tuned": ()},
     "model before personalisation": {"before": None},
     "training rounds": {"rounds": ()},
+    "broadcasts of its own making": {"probes": ()},
     "model architecture": {"architecture": None},
     "client that the candidates belong to": {"client": None},
 }
