@@ -36,6 +36,12 @@ class FederationConfig(BaseModel):
         description="fixed: the same number of clients in each round; poisson: each client by a coin of its own, as "
         "client-level differential privacy needs it",
     )
+    combine: Literal["mean", "median", "trimmed-mean", "krum", "multi-krum", "bulyan"] = Field(
+        "mean", description="what is made of a round's updates; all but the mean withstand some tampering clients"
+    )
+    tampering_allowed: int = Field(
+        1, ge=0, description="all rules but the mean: how many tampering clients a round is to withstand"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from sim.progress import Progress
 from sim.protect import Protections, protect
 from sim.results import RoundResult
 from sim.scenario import Scenario
-from sim.tampering import members_of
+from sim.tampering import members_of, scored
 from sim.transcript import Ledger
 
 GLOBAL = "global.safetensors"
@@ -92,8 +92,11 @@ def client_recipe(scenario: Scenario, folder: RunFolder, protections: Protection
 
 
 def _accuracy(scenario: Scenario, weights: Float[np.ndarray, " params"]) -> float:
-    """On the held-out records of all clients. The stage measures it; no client tells, and so none gives it away."""
-    held_out = [client.held_out for client in federation_of(scenario).clients]
+    """On the held-out records of all clients that do not tamper.
+
+    The stage measures it; no client tells, and so none gives it away.
+    """
+    held_out = [client.held_out for client in scored(scenario).clients]
     model = load_vector(fresh_model(scenario), weights)
     correct = logits(model, np.concatenate([x for x, _ in held_out])).argmax(1)
     return float((correct == np.concatenate([y for _, y in held_out])).mean())

@@ -14,8 +14,9 @@ NEGLIGIBLE = 1e-3  # share of delta that may go unaccounted
 
 
 def protection_faults(scenario: Scenario) -> Iterator[str]:
-    """What is wrong with this scenario's `[privacy]`, `[aggregation]` and robust rule. Later faults are looked for only without
-    earlier ones, since they need a plan that can be accounted for.
+    """What is wrong with this scenario's `[privacy]`, `[aggregation]` and robust rule.
+
+    Later faults are looked for only without earlier ones, since they need a plan that can be accounted for.
     """
     faults = [*_client_faults(scenario), *_record_faults(scenario), *_aggregation_faults(scenario)]
     faults += _combine_faults(scenario)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from attacks.config import AttackConfig
+from attacks.tampering import TamperingConfig
 from clients.models import ModelConfig
 from clients.privacy import PrivacyConfig
 from clients.training import TrainingConfig
@@ -44,6 +45,7 @@ class Scenario(BaseModel):
     aggregation: AggregationConfig = AggregationConfig()
     edge: EdgeConfig = EdgeConfig()
     attacks: AttackConfig = AttackConfig()
+    tampering: TamperingConfig | None = Field(None, description="clients that poison their training data")
 
     @property
     def protected(self) -> bool:

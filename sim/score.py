@@ -125,6 +125,33 @@ def auc_difference(
     return Difference(areas[1] - areas[0], _difference_interval(areas, figures, member))
 
 
+def auc_apart(
+    scores: Scores,
+    member: Membership,
+    person: Labels,
+    apart: Membership,
+    rng: np.random.Generator,
+    bootstrap: int = 1000,
+) -> Difference:
+    """The area under the ROC curve of the records in `apart` less that of the others, all of the same people.
+
+    The 95 % interval holds percentiles of a bootstrap that draws people, then records of each; members and non-members
+    in `apart` and not are four groups, each drawn from alone. Raises ValueError as `score` does, for either part.
+    """
+    areas = [auc(scores[part], member[part]) for part in (apart, ~apart)]
+    people, number = np.unique(person, return_inverse=True)
+    group, cells = _tie_groups(scores), [side & part for part in (apart, ~apart) for side in (member, ~member)]
+    sides = [_Side(np.flatnonzero(cell), number[cell], len(people)) for cell in cells]
+    replicates = np.full((bootstrap, 2), np.nan)
+    for row in replicates:
+        copies = np.bincount(rng.integers(len(people), size=len(people)), minlength=len(people))
+        drawn = [side.resample(copies, rng) for side in sides]
+        if all(map(len, drawn)):
+            row[:] = _auc(*_drawn_counts(group, *drawn[:2])), _auc(*_drawn_counts(group, *drawn[2:]))
+    fewer = apart if apart.sum() < len(apart) / 2 else ~apart
+    return Difference(areas[0] - areas[1], _difference_interval(areas[::-1], replicates[:, ::-1], member[fewer]))
+
+
 def accuracy_difference(
     before: Membership, after: Membership, person: Labels, rng: np.random.Generator, bootstrap: int = 1000
 ) -> Difference:

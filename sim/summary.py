@@ -18,7 +18,7 @@ from sim.data.federation import Federation
 from sim.export import calibration_card, checks
 from sim.findings import findings
 from sim.folder import RunFolder, read_stages
-from sim.given import fresh_model
+from sim.given import federation_of, fresh_model
 from sim.judge import Judged, Truth
 from sim.noise import Participation, strengths
 from sim.observe import Target, candidates
@@ -70,7 +70,7 @@ def summarise(
         seed=scenario.seed,
         versions=_versions(),
         timing=read_stages(folder),
-        data=_data_card(scenario, federation),
+        data=_data_card(scenario, federation_of(scenario)),
         population=_population_card(scenario, federation),
         model=_model_card(scenario),
         rounds=transcript.summaries(folder.transcript),
