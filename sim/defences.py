@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from server.robust import RULES
+
 
 @dataclass(frozen=True, slots=True)
 class Defence:
@@ -57,5 +59,14 @@ DEFENCES = (
         "homomorphic encryption of the updates, the key with the clients",
         "a server that follows the protocol and has no client on its side",
         "Cheon et al. 2017, ia.cr/2016/421 (TenSEAL)",
+    ),
+    *(
+        Defence(
+            f'federation.combine = "{rule}"',
+            entry.title,
+            f"one tampering client of {entry.fewest(1)} or more, two of {entry.fewest(2)} or more; it hides nothing",
+            entry.source,
+        )
+        for rule, entry in RULES.items()
     ),
 )

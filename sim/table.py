@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.budgets import Plan
-from sim.report import recovered, words
-from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TprAtFpr, Utility
+from sim.report import recovered, tampered, words
+from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TamperingResult, TprAtFpr, Utility
 
 MAX_WIDTH = 100
 _LOW, _LOWER = "0.01", "0.001"
@@ -25,15 +25,17 @@ def render(results: Results, console: Console, report: Path | None = None) -> No
     """Print the results, then the findings, then where the report is, at most 100 columns wide."""
     width = min(MAX_WIDTH, console.width)
     heading = f"{results.title}: {words.crowd(results.data)}, seed {results.seed}"
-    console.print(Text(_printable(heading, console), style="bold"), width=width)
+    console.print(Text(printable(heading, console), style="bold"), width=width)
     if results.data.synthetic:
         console.print(Text("SYNTHETIC DATA: these figures say nothing about any real person.", "bold"), width=width)
     console.print()
     protected = [_promises(results.budgets, console), _cost(results)] if results.protection else []
     masks = [_masks(results)] if results.recoveries else []
+    tampering = [_tampering(results.tampering)] if results.tampering else []
     for section in (
         _attacks(results, width),
         *masks,
+        *tampering,
         *protected,
         _controls(results),
         _accuracy(results),
@@ -43,22 +45,22 @@ def render(results: Results, console: Console, report: Path | None = None) -> No
         console.print()
     console.print(Text("Findings", style="bold"))
     for sentence in results.findings:
-        _bullet(sentence, console, width)
+        bullet(sentence, console, width)
     if report is not None:
         console.print()
         # A path that is wrapped can be neither clicked nor copied.
         console.print(Text(f"Report: {report}"), soft_wrap=True)
 
 
-def _bullet(sentence: str, console: Console, width: int) -> None:
+def bullet(sentence: str, console: Console, width: int) -> None:
     row = Table.grid(padding=(0, 1))
     row.add_column(width=1)
     row.add_column(max_width=width - 4)
-    row.add_row("-", Text(_printable(sentence, console)))
+    row.add_row("-", Text(printable(sentence, console)))
     console.print(Padding(row, (0, 0, 0, 1)), width=width)
 
 
-def _printable(text: str, console: Console) -> str:
+def printable(text: str, console: Console) -> str:
     """What this terminal's encoding can show of text that holds names from users' data, or an infinite epsilon."""
     try:
         "∞".encode(console.encoding)
@@ -67,7 +69,7 @@ def _printable(text: str, console: Console) -> str:
     return text.encode(console.encoding, "replace").decode(console.encoding)
 
 
-def _grid(title: str, columns: Sequence[str], left: int) -> Table:
+def grid(title: str, columns: Sequence[str], left: int) -> Table:
     """A table whose first `left` columns are words and whose others are figures."""
     table = Table(box=box.SIMPLE_HEAD, title=Text(title, "bold"), title_justify="left", pad_edge=False, padding=(0, 1))
     for number, name in enumerate(columns):
@@ -132,7 +134,7 @@ def _caught(cell: TprAtFpr | None, usual: str | None, *, brief: bool = False) ->
 
 def _masks(results: Results) -> Table:
     columns = ("victim", "colluding", "seeds tried", "core seconds", "full search", "update")
-    table = _grid("What the masks hide from the server and the clients in league with it", columns, 2)
+    table = grid("What the masks hide from the server and the clients in league with it", columns, 2)
     for row in results.recoveries:
         cells = (f"client {row.victim}", recovered.who(row), f"{row.searched:,}")
         found = Text("recovered", "bold red") if row.recovered else Text("not found")
@@ -140,8 +142,27 @@ def _masks(results: Results) -> Table:
     return table
 
 
+def _tampering(found: TamperingResult) -> Table:
+    if found.amplification:
+        columns = ("attack", "model", "AUC, targeted", "AUC, others", "difference")
+        table = grid("Truth serum: is the membership of targeted records easier to tell?", columns, 2)
+        for row in found.amplification:
+            which = tampered.attack_row(row)
+            auc = f"{row.auc:.2f} {words.interval(row.auc_ci)}"
+            others = f"{row.others_auc:.2f} {words.interval(row.others_auc_ci)}"
+            table.add_row(*map(Text, (row.attack, words.model_of(which), auc, others, tampered.apart(row))))
+        return table
+    columns = ("model", "success", "without tampering", "accuracy", "difference")
+    table = grid(f"Tampering: {tampered.HOW[found.how]} against {found.combine}", columns, 1)
+    for outcome in found.outcomes:
+        before, accuracy = tampered.without(outcome.success_change), words.rate(outcome.accuracy)
+        cells = (tampered.model(outcome), tampered.share(outcome), before, accuracy)
+        table.add_row(*map(Text, (*cells, tampered.change(outcome.accuracy_change))))
+    return table
+
+
 def _controls(results: Results) -> Table:
-    table = _grid("Controls (must hold 0.5)", ("control", "sees", "AUC", "holds 0.5"), 2)
+    table = grid("Controls (must hold 0.5)", ("control", "sees", "AUC", "holds 0.5"), 2)
     for name, sees, control in (
         ("blind", "the data, no model", results.controls.blind),
         ("stranger", "a model that never saw the client", results.controls.stranger),
@@ -157,22 +178,22 @@ def render_plan(plan: Plan, console: Console) -> None:
     console.print(_promises(plan.budgets, console), width=width)
     for unit, noise in (("record", plan.record_noise_multiplier), ("client", plan.client_noise_multiplier)):
         if noise is not None:
-            _bullet(f"noise multiplier for a {unit}: {noise:.4g}", console, width)
+            bullet(f"noise multiplier for a {unit}: {noise:.4g}", console, width)
     for why in dict.fromkeys(map(words.promise, plan.budgets)):
-        _bullet(why, console, width)
+        bullet(why, console, width)
 
 
 def _promises(budgets: Sequence[Budget], console: Console) -> Table:
-    table = _grid("What is promised (smaller is safer)", ("to one", "against", "epsilon", "delta"), 2)
+    table = grid("What is promised (smaller is safer)", ("to one", "against", "epsilon", "delta"), 2)
     for budget in budgets:
-        epsilon = _printable(words.epsilon(budget), console)
+        epsilon = printable(words.epsilon(budget), console)
         delta = "-" if budget.delta is None else f"{budget.delta:g}"
         table.add_row(*map(Text, (budget.unit, words.AGAINST[budget.vantage], epsilon, delta)))
     return table
 
 
 def _cost(results: Results) -> Table:
-    table = _grid("Accuracy: what protection costs", ("model", "without it", "difference"), 1)
+    table = grid("Accuracy: what protection costs", ("model", "without it", "difference"), 1)
     assert results.protection is not None
     for row in results.protection.cost:
         table.add_row(*map(Text, (row.model, words.rate(row.unprotected), words.cost(row))))
@@ -184,7 +205,7 @@ def _held(control: Control) -> Text:
 
 
 def _accuracy(results: Results) -> Table:
-    table = _grid("Accuracy on held-out records", ("model", "all clients", "worst client", "on members"), 1)
+    table = grid("Accuracy on held-out records", ("model", "all clients", "worst client", "on members"), 1)
     models: tuple[tuple[str, Utility], ...] = (
         ("global float32", results.utility.global_),
         ("personal float32", results.utility.personal),
@@ -201,7 +222,7 @@ def _edge(results: Results) -> Table:
     groups = words.by_device(results)
     devices = list(dict.fromkeys(device for device, _ in groups))
     title = f"On the device: {devices[0]}" if len(devices) == 1 else "On the devices"
-    table = _grid(title, ("model", "count", "bytes", "arena", "fit", "same label as float", "LiteRT differs"), 1)
+    table = grid(title, ("model", "count", "bytes", "arena", "fit", "same label as float", "LiteRT differs"), 1)
     for (device, target), rows in groups.items():
         name = target if len(devices) == 1 else f"{device}, {target}"
         # As Text, since rich reads square brackets in a plain string as markup.

@@ -14,11 +14,12 @@ import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
 from attacks.registry import ATTACKS
-from sim.report import figures, recovered, roc, words
+from sim.report import figures, recovered, roc, tampered, words
 from sim.report.style import Figure
 from sim.results import EdgeResult, Results, Utility
 
 _HERE = Path(__file__).parent
+CSS = _HERE / "page.css"
 
 
 def write_report(results: Results, scores: pa.Table, path: Path | str) -> Path:
@@ -29,7 +30,7 @@ def write_report(results: Results, scores: pa.Table, path: Path | str) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, page(results, scores))
+    replace_whole(path, page(results, scores))
     return path
 
 
@@ -38,12 +39,13 @@ def page(results: Results, scores: pa.Table) -> str:
     drawn, one = _figures(results, scores), words.units(results.data)[0]
     plots = {figure.name: json.loads(figure.plot.to_json()) for group in drawn.values() for figure in group}
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             r=results,
             w=words,
             masks=recovered,
+            tampered=tampered,
             verdict=words.verdict(results),
             figures=drawn,
             plots=plots,
@@ -55,7 +57,7 @@ def page(results: Results, scores: pa.Table) -> str:
             ],
             differing=[row for row in results.edge if row.litert_rows_differing or not row.fits],
             plotly=get_plotlyjs(),
-            css=(_HERE / "page.css").read_text(encoding="utf-8"),
+            css=CSS.read_text(encoding="utf-8"),
             script=(_HERE / "page.js").read_text(encoding="utf-8"),
         )
     )
@@ -97,7 +99,8 @@ def _edge_summary(rows: list[EdgeResult]) -> dict[str, Any]:
     }
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Templates, which fail on what they do not know and escape what they are given."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -115,7 +118,7 @@ def _keep_units(text: str) -> str:
     return re.sub(r"(\[-?[\d.]+,) (?=-?[\d.]+\])", "\\1\N{NO-BREAK SPACE}", joined)
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_whole(path: Path, text: str) -> None:
     """Write beside `path`, then move: a reader never meets half a page, and a failure leaves the old one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     part = Path(name)
