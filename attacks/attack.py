@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from attacks.observation import Guess, Observation, Oracle, VantageLacksError
 
 Run = Callable[[Observation, np.random.Generator], Guess]
+Watch = Callable[[Float[np.ndarray, "records ..."], Float[np.ndarray, "records classes"]], None]
 
 # What an attack can need, in words that complete "vantage 'query' has no ...", and whether an observation has it.
 NEEDS: dict[str, Callable[[Observation], bool]] = {
@@ -51,7 +53,7 @@ def tuned(run: Run) -> Run:
     return lambda observation, rng: run(replace(observation, references=observation.tuned), rng)
 
 
-def carry_out(attack: Attack, observation: Observation, rng: np.random.Generator) -> Guess:
+def carry_out(attack: Attack, observation: Observation, rng: np.random.Generator, watch: Watch | None = None) -> Guess:
     """Run an attack and fill in what it cost: CPU seconds of this process, queries per candidate, references.
 
     Queries are the distinct records this attack asked each model about, over the number of candidates; another
@@ -63,7 +65,7 @@ def carry_out(attack: Attack, observation: Observation, rng: np.random.Generator
         raise VantageLacksError(
             f"attack '{attack.name}' needs {lacking}, vantage '{observation.vantage}' has no {lacking}", lacking
         )
-    oracle, before = _recounted(observation.oracle), _recounted(observation.before)
+    oracle, before = _recounted(observation.oracle, watch), _recounted(observation.before)
     started = time.process_time()
     guess = attack.run(replace(observation, oracle=oracle, before=before), rng)
     seconds = time.process_time() - started
@@ -73,14 +75,24 @@ def carry_out(attack: Attack, observation: Observation, rng: np.random.Generator
     return replace(
         guess,
         queries_per_record=asked / len(observation.candidates) + guess.queries_per_record,
-        references=_references(attack, observation),
+        references=_references(attack, observation) or guess.references,
         cpu_seconds=seconds,
     )
 
 
-def _recounted(oracle: Oracle | None) -> Oracle | None:
+def _recounted(oracle: Oracle | None, watch: Watch | None = None) -> Oracle | None:
     """A fresh count on top of the shared notes: what another attack asked before does not make this one cheaper."""
-    return oracle and replace(oracle, answer=oracle, queries=0, _notes={})
+    if oracle is None:
+        return None
+    shared = replace(oracle, budget=None)
+
+    def answer(x: Float[np.ndarray, "records ..."]) -> Float[np.ndarray, "records classes"]:
+        answers = shared(x)
+        if watch:
+            watch(x, answers)
+        return answers
+
+    return replace(oracle, answer=answer, queries=0, _notes={})
 
 
 def _references(attack: Attack, observation: Observation) -> int:

@@ -10,6 +10,7 @@ from attacks import (
     aggregate,
     bavaria,
     cosine,
+    device,
     difficulty,
     fedmia,
     gradient,
@@ -35,6 +36,7 @@ REFERENCES = (*QUERY, "reference models")
 TUNED = (*QUERY, "references tuned from the global model")
 PAIR = (*QUERY, "model before personalisation")
 ROUNDS = ("training rounds", "model architecture")
+FILE = ("file of the model", "model architecture")
 WHOSE = (*ROUNDS, "client that the candidates belong to")
 UPDATES = (*WHOSE, "updates of single clients")
 MALICIOUS = ("broadcasts of its own making", "model architecture", "client that the candidates belong to")
@@ -174,6 +176,29 @@ ATTACKS: dict[str, Attack] = {
             source.run,
             UPDATES,
             "Hu et al. 2021, arXiv 2109.05659",
+        ),
+        # Device: the file itself, with its weights.
+        Attack("device-gradient", "Norm of the gradient at the file's weights", device.gradient, FILE, NASR),
+        Attack(
+            "device-gradient-calibrated",
+            "Norm of the gradient below the references'",
+            device.gradient_calibrated,
+            (*FILE, "weights of reference models"),
+            WATSON,
+        ),
+        Attack(
+            "device-joined",
+            "Answers, gradients and activations together",
+            device.joined,
+            (*QUERY, *FILE, "weights of reference models"),
+            NASR,
+        ),
+        Attack(
+            "device-joined-tuned",
+            "Answers, gradients and activations together, references tuned from the global model",
+            tuned(device.joined),
+            (*TUNED, *FILE),
+            NASR,
         ),
         # A server that deviates: what its own broadcasts bring back.
         Attack(ascent.NAME, "Gradient ascent: what clients remember", ascent.run, MALICIOUS, NASR),

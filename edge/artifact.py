@@ -73,7 +73,7 @@ class Artifact:
         Rounded as TFLite's own QUANTIZE kernel does: float32 division, halves away from zero, then clipped. Values
         outside the calibrated range end at its edges.
         """
-        rows = self._channels_last(np.asarray(x, dtype=np.float32))
+        rows = self.channels_last(np.asarray(x, dtype=np.float32))
         ratio = (rows / np.float32(self.input_scale)).astype(np.float64)
         rounded = np.copysign(np.floor(np.abs(ratio) + 0.5), ratio)
         levels: Int8[np.ndarray, "records ..."] = np.clip(rounded + self.input_zero_point, -128, 127).astype(np.int8)
@@ -85,7 +85,8 @@ class Artifact:
         scores: Float[np.ndarray, "records classes"] = steps * np.float32(self.output_scale)
         return scores
 
-    def _channels_last(self, x: Float[np.ndarray, "records ..."]) -> Float[np.ndarray, "records ..."]:
+    def channels_last(self, x: Float[np.ndarray, "records ..."]) -> Float[np.ndarray, "records ..."]:
+        """Records in torch's layout as the file takes them, still in floating point."""
         rows = np.moveaxis(x, 1, -1) if x.ndim > 2 else x
         wanted = self.input_shape[1:]
         if _without_leading_ones(rows.shape[1:]) != _without_leading_ones(wanted):

@@ -13,7 +13,7 @@ from torch.nn.utils import vector_to_parameters
 from attacks.attack import lacks
 from attacks.malicious.config import ProbeConfig
 from attacks.malicious.making import MAKERS, Means
-from attacks.observation import Observation, Oracle, Probe, Records, Reference, ServerRound, VantageLacksError
+from attacks.observation import Observation, Opened, Oracle, Probe, Records, Reference, ServerRound, VantageLacksError
 from attacks.references import halves
 from attacks.registry import ATTACKS, launch
 from clients.training import logits
@@ -75,7 +75,9 @@ def world(seed, leaks):
         architecture=start,
         client=np.ones(len(candidates), dtype=np.int64),
     )
-    return [user, personal(user, start, data, elsewhere), server, malicious(server, start, data, elsewhere)], member
+    person = personal(user, start, data, elsewhere)
+    others = [server, malicious(server, start, data, elsewhere), held(user, start), held(person, start)]
+    return [user, person, *others], member
 
 
 def personal(user, start, data, elsewhere):
@@ -92,6 +94,20 @@ def personal(user, start, data, elsewhere):
             for r in user.references
         ),
     )
+
+
+def held(user, start):
+    """The same model in the hands of somebody who has its file, beside the weights of its own references."""
+
+    def weights(predict):
+        return to_vector(predict.args[0])
+
+    def with_weights(references):
+        return tuple(replace(r, weights=weights(r.predict)) for r in references)
+
+    file = Opened(weights(user.oracle.answer), np.zeros(1), np.ones(1), lambda x, rng: (x, x), 10)
+    own, fine = with_weights(user.references), with_weights(user.tuned)
+    return replace(user, vantage="device", architecture=start, file=file, references=own, tuned=fine)
 
 
 def malicious(server, start, data, elsewhere):
@@ -267,6 +283,8 @@ WITHOUT = {
     "training rounds": {"rounds": ()},
     "broadcasts of its own making": {"probes": ()},
     "model architecture": {"architecture": None},
+    "file of the model": {"file": None},
+    "weights of reference models": {"references": ()},
     "client that the candidates belong to": {"client": None},
 }
 
