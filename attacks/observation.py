@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -14,13 +16,22 @@ Vantage = Literal["server", "aggregator", "malicious-server", "global-user", "qu
 Output = Literal["logits", "probabilities", "label"]
 Predictor = Callable[[Float[np.ndarray, "records ..."]], Float[np.ndarray, "records classes"]]
 
+_MOST_NOTES = 2**15  # who asks more asks about points of its own making, once each
+
 
 class VantageLacksError(Exception):
-    """The attack needs something that this vantage does not see; `need` names it in a few words, where it has a name."""
+    """The attack needs something that this vantage does not see; `need` names it in a few words, if it has a name."""
 
     def __init__(self, message: str, need: str = "") -> None:
         super().__init__(message)
         self.need = need
+
+
+class QueriesRefusedError(VantageLacksError):
+    """The attack asks more than the model's owner answers."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "more queries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +55,39 @@ class Records:
 @dataclass(slots=True)
 class Oracle:
     """A model that can only be asked. It counts the records it was asked about; a record asked again is answered
-    from the attacker's notes and not counted twice.
+    from the attacker's notes and not counted twice. Notes are of 32,768 records at most.
     """
 
     answer: Predictor
     output: Output = "logits"  # of "label" an answer is 1 in the column of the label, 0 elsewhere
     resolution: float = 0.0  # smallest step of an answer: 1/256 for an int8 softmax, 0 for floating point
     queries: int = 0
+    budget: int | None = None  # records that it answers about in all; None: no limit
     _notes: dict[bytes, Float[np.ndarray, " classes"]] = field(default_factory=dict, repr=False)
 
     def __call__(self, x: Float[np.ndarray, "records ..."]) -> Float[np.ndarray, "records classes"]:
-        """Answers for `x`, one row per record."""
-        keys = [row.tobytes() for row in np.ascontiguousarray(x)]
+        """Answers for `x`, one row per record. Raises QueriesRefusedError where they would pass the budget."""
+        keys = [blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(x)]
         new = {key: i for i, key in enumerate(keys) if key not in self._notes}
-        if new:
-            answers = self.answer(x[list(new.values())])
-            self._notes.update(zip(new, answers, strict=True))
-            self.queries += len(new)
-        return np.stack([self._notes[key] for key in keys])
+        answers = self._asked(x[list(new.values())]) if new else ()
+        fresh = dict(zip(new, answers, strict=True))
+        found = np.stack([fresh[key] if key in fresh else self._notes[key] for key in keys])
+        self._notes.update(islice(fresh.items(), max(_MOST_NOTES - len(self._notes), 0)))
+        return found
+
+    @property
+    def left(self) -> int | None:
+        """Records that it still answers about; None where there is no limit."""
+        return None if self.budget is None else self.budget - self.queries
+
+    def _asked(self, x: Float[np.ndarray, "records ..."]) -> Float[np.ndarray, "records classes"]:
+        if self.left is not None and len(x) > self.left:
+            raise QueriesRefusedError(
+                f"asked about {self.queries:,} records and wanted {len(x):,} more, the model's owner answers "
+                f"{self.budget:,}. Raise attacks.queries, or name an attack that asks less"
+            )
+        self.queries += len(x)
+        return self.answer(x)
 
 
 @dataclass(frozen=True, slots=True)

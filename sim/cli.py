@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import logging
 import os
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sim.folder import RunFolder
     from sim.progress import Progress
     from sim.results import Results
+    from sim.study.results import StudyResults
 
 WRONG_INPUT, BROKEN, INTERRUPTED = 2, 3, 130
 
@@ -83,30 +85,45 @@ def run_command(
 ) -> None:
     """Federate, personalise, export, attack, and report: the whole path of one scenario.
 
-    Writes `runs/NAME-HASH/` as it goes; `results.json` and `report.html` come last.
+    Writes `runs/NAME-HASH/` as it goes; `results.json` and `report.html` come last. A scenario with a `[study]` table
+    is run once per variant and seed, into folders of their own in there; `study.json` has what they say together.
     """
-    from sim.run import run
+    from sim import run
     from sim.scenario import load_scenario
+    from sim.study import run as study
 
-    _show(json, *run(load_scenario(scenario, sets or ()), engine.value, out, _progress()))
+    loaded = load_scenario(scenario, sets or ())
+    verb = run.run if loaded.study.single else study.run
+    _show(json, *verb(loaded, engine.value, out, _progress()))
 
 
 @app.command("attack")
 def attack_command(run: RunPath, json: Json = False) -> None:
     """Attack a finished run again and rewrite its results and report. No target model is trained again."""
-    from sim.folder import open_finished
+    from sim.folder import open_finished, open_folder
     from sim.run import attack
+    from sim.study import run as study
 
-    folder, scenario = open_finished(run)
-    _show(json, folder, attack(scenario, folder, _progress()))
+    folder, scenario = open_folder(run)
+    if scenario.study.single:
+        open_finished(run)
+        _show(json, folder, attack(scenario, folder, _progress()))
+    else:
+        _show(json, folder, study.attack(scenario, folder, _progress()))
 
 
 @app.command("report")
 def report_command(run: RunPath, json: Json = False) -> None:
     """Print a finished run's table and write its `report.html` again, from the stored scores alone."""
+    from sim.folder import open_folder
     from sim.run import report
+    from sim.study import run as study
 
-    _show(json, *report(run))
+    folder, scenario = open_folder(run)
+    if scenario.study.single:
+        _show(json, *report(run))
+    else:
+        _show(json, folder, study.report(scenario, folder))
 
 
 @app.command("budget")
@@ -120,14 +137,21 @@ def budget_command(
     """Say what epsilon a scenario's plan would spend, per unit and vantage, without running it."""
     from sim.budgets import plan
     from sim.scenario import load_scenario
-
-    found = plan(load_scenario(scenario, sets or ()))
-    if json:
-        sys.stdout.write(found.model_dump_json(indent=2) + "\n")
-        return
+    from sim.study.plan import parts
     from sim.table import render_plan
 
-    render_plan(found, Console())
+    loaded = load_scenario(scenario, sets or ())
+    first = {part.variant: part.scenario for part in reversed(parts(loaded))}  # its seed changes nothing of substance
+    plans = {variant: plan(first[variant]) for variant in reversed(first)}
+    if json:
+        documents = {variant: found.model_dump(mode="json") for variant, found in plans.items()}
+        document = next(iter(documents.values())) if loaded.study.single else documents
+        sys.stdout.write(jsonlib.dumps(document, indent=2) + "\n")
+        return
+    for variant, found in plans.items():
+        if not loaded.study.single:
+            Console().print(f"variant {variant}", style="bold", highlight=False)
+        render_plan(found, Console())
 
 
 @app.command("list")
@@ -172,13 +196,18 @@ def main() -> None:
         sys.exit(BROKEN)
 
 
-def _show(json: bool, folder: RunFolder, results: Results) -> None:
+def _show(json: bool, folder: RunFolder, results: Results | StudyResults) -> None:
     if json:
         sys.stdout.write(results.model_dump_json(by_alias=True, indent=2) + "\n")
         return
-    from sim.table import render
+    from sim import table
+    from sim.results import Results
+    from sim.study import table as study
 
-    render(results, Console(), folder.report)
+    if isinstance(results, Results):
+        table.render(results, Console(), folder.report)
+    else:
+        study.render(results, Console(), folder.report)
 
 
 def _progress() -> Progress:

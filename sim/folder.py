@@ -74,13 +74,18 @@ def personal_name(client: int) -> str:
     return f"personal-{client:04d}"
 
 
+def folder_of(scenario: Scenario, parent: Path) -> RunFolder:
+    """Where a scenario's run lies under `parent`: named after it and all of its settings."""
+    return RunFolder(parent / f"{scenario.name}-{scenario.fingerprint}")
+
+
 def create(scenario: Scenario, parent: Path) -> RunFolder:
     """A fresh folder for this scenario; what an earlier run of exactly the same scenario left there is replaced.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    folder = RunFolder(parent / f"{scenario.name}-{scenario.fingerprint}")
+    folder = folder_of(scenario, parent)
     try:
         _clear(folder)
     except OSError as error:
@@ -100,16 +105,25 @@ def _clear(folder: RunFolder) -> None:
         part.mkdir(parents=True)
 
 
+def open_folder(path: Path) -> tuple[RunFolder, Scenario]:
+    """A run folder, or that of a study, and its scenario.
+
+    Raises:
+        InputError: it is neither.
+    """
+    folder = RunFolder(path)
+    if not folder.scenario.is_file():
+        raise InputError(f"{path}: not a run folder (no scenario.toml). `seepage run SCENARIO` makes one under runs/")
+    return folder, load_scenario(folder.scenario)
+
+
 def open_finished(path: Path) -> tuple[RunFolder, Scenario]:
     """A run folder whose federation and exports are complete, and its scenario.
 
     Raises:
         InputError: it is no run folder, or the run was stopped before its models were exported.
     """
-    folder = RunFolder(path)
-    if not folder.scenario.is_file():
-        raise InputError(f"{path}: not a run folder (no scenario.toml). `seepage run SCENARIO` makes one under runs/")
-    scenario = load_scenario(folder.scenario)
+    folder, scenario = open_folder(path)
     if "export" not in read_stages(folder):
         raise InputError(
             f"{path}: this run was stopped before its models were exported. "

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int, Shaped
 
+from attacks.malicious.making import MAKERS
 from attacks.observation import Guess, Observation, VantageLacksError
 from attacks.registry import ATTACKS, launch
 from clients.randomness import generator
@@ -87,6 +88,7 @@ def _refusal(target: Target, attack: str, lack: VantageLacksError) -> Refusal:
         target=target.target,
         precision=target.precision,
         output=target.output,
+        lacks=lack.need,
         reason=str(lack),
     )
 
@@ -149,8 +151,16 @@ SCHEMA = pa.schema(
 def _pairs(scenario: Scenario, targets: list[Target]) -> Iterator[tuple[Target, str]]:
     for target in targets:
         for attack in scenario.attacks.names:
-            if attack in ATTACKS:
+            if attack in ATTACKS and _meant_for(attack, target):
                 yield target, attack
+
+
+def _meant_for(attack: str, target: Target) -> bool:
+    """A server that deviates does so for one attack; all others can be made without, and are tried where they are."""
+    if attack not in MAKERS:
+        return target.vantage != "malicious-server"
+    model = "personal" if MAKERS[attack].kind == "personalize" else "global"
+    return (target.vantage, target.target) == ("malicious-server", model)
 
 
 def _arms(scenario: Scenario, target: Target, scores: Scores, truth: Truth, purpose: str) -> list[Arm]:

@@ -25,6 +25,7 @@ from server.aggregation.config import AggregationConfig
 from server.strategy import FederationConfig
 from sim.data.config import DataConfig, PopulationConfig
 from sim.errors import InputError
+from sim.study.config import StudyConfig
 
 
 class Scenario(BaseModel):
@@ -45,6 +46,7 @@ class Scenario(BaseModel):
     aggregation: AggregationConfig = AggregationConfig()
     edge: EdgeConfig = EdgeConfig()
     attacks: AttackConfig = AttackConfig()
+    study: StudyConfig = StudyConfig()
     tampering: TamperingConfig | None = Field(None, description="clients that poison their training data")
 
     @property
@@ -69,11 +71,43 @@ def load_scenario(path: Path, overrides: Iterable[str] = ()) -> Scenario:
     for override in overrides:
         _apply(values, override)
     try:
-        return Scenario.model_validate(values)
+        scenario = Scenario.model_validate(values)
     except ValidationError as error:
-        faults = sorted({_explain(fault) for fault in error.errors()})
-        count = f"{len(faults)} thing{'s' if len(faults) > 1 else ''} to mend"
-        raise InputError(f"{path}: {count}\n" + "\n".join(f"  {fault}" for fault in faults)) from error
+        raise _to_mend(path, {_explain(fault) for fault in error.errors()}) from error
+    if faults := set(_variant_faults(scenario)):
+        raise _to_mend(path, faults)
+    return scenario
+
+
+def changed(scenario: Scenario, changes: dict[str, Any]) -> Scenario:
+    """The scenario with some settings changed: tables are merged, other values replaced.
+
+    Raises:
+        ValidationError: what comes out is no scenario.
+    """
+    return Scenario.model_validate(_merged(scenario.model_dump(mode="json", exclude_none=True), changes))
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(values[key], new) for key, new in changes.items() if _tables(values.get(key), new)}
+    return {**values, **changes, **both}
+
+
+def _tables(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)
+
+
+def _variant_faults(scenario: Scenario) -> Iterator[str]:
+    for name, changes in scenario.study.variants.items():
+        try:
+            changed(scenario, changes)
+        except ValidationError as error:
+            yield from (f"study.variants.{name}: {_explain(fault)}" for fault in error.errors())
+
+
+def _to_mend(path: Path, faults: set[str]) -> InputError:
+    count = f"{len(faults)} thing{'s' if len(faults) > 1 else ''} to mend"
+    return InputError(f"{path}: {count}\n" + "\n".join(f"  {fault}" for fault in sorted(faults)))
 
 
 def _read(path: Path) -> dict[str, Any]:

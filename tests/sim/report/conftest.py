@@ -204,6 +204,7 @@ def client_rows(who, scores, rng):
                 "client": client,
                 "name": SCRIPT_NAME if client == 3 else f"{person}, {'phone' if client % 2 else 'watch'}",
                 "person": person,
+                "participates": True,
                 "accuracy_global": accuracy,
                 "accuracy_personal": min(1.0, accuracy + 0.1),
                 "accuracy_device": min(1.0, accuracy + 0.09),
@@ -312,7 +313,13 @@ def document(attacks, comparisons, clients, people, **changes):
             "blind": {"attack": "classifier on the records alone", "auc": 0.507, "auc_ci": (0.474, 0.54)},
             "stranger": {"attack": "rmia", "auc": 0.492, "auc_ci": (0.459, 0.525)},
         },
-        "exposure_attack": {"attack": "rmia", "vantage": "query", "target": "personal", "precision": "int8"},
+        "exposure_attack": {
+            "attack": "rmia",
+            "vantage": "query",
+            "target": "personal",
+            "precision": "int8",
+            "output": "probabilities",
+        },
         "clients": clients,
         "people": people,
         "calibration": {

@@ -1,0 +1,200 @@
+"""From the results of a study's runs to the study's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import tomli_w
+
+from sim.report import words
+from sim.results import AttackResult, Refusal, Results
+from sim.scenario import Scenario
+from sim.study.figures import differences, over_seeds
+from sim.study.findings import findings
+from sim.study.plan import Part
+from sim.study.results import Cell, Column, Difference, Figure, Strongest, StudyResults, Variant
+
+LOW = "0.01"
+Runs = Mapping[str, Sequence[Results]]  # variant -> its runs, in the order of the seeds
+_Key = tuple[str, str, str, str | None]
+
+
+def gather(scenario: Scenario, runs: list[tuple[Part, str, Results]]) -> StudyResults:
+    """The study's document. `runs`: each part with its folder's name and its results."""
+    by_variant: dict[str, list[Results]] = {}
+    for part, _, results in runs:
+        by_variant.setdefault(part.variant, []).append(results)
+    first = runs[0][2]
+    columns = list(_columns(by_variant))
+    cells = list(_cells(by_variant))
+    strongest = list(_strongest(cells, columns))
+    study = StudyResults(
+        scenario=scenario.name,
+        title=scenario.title or scenario.name,
+        synthetic=first.data.synthetic,
+        crowd=words.crowd(first.data),
+        seeds=[results.seed for results in by_variant[runs[0][0].variant]],
+        variants=[_variant(scenario, name, runs) for name in by_variant],
+        columns=columns,
+        attacks=list(dict.fromkeys(cell.attack for cell in cells)),
+        cells=cells,
+        strongest=strongest,
+        differences=[*_protections(strongest), *_newcomers(by_variant)],
+        findings=[],
+    )
+    return study.model_copy(update={"findings": findings(study)})
+
+
+def _key(row: AttackResult | Refusal | Column) -> _Key:
+    return row.vantage, row.target, row.precision, row.output
+
+
+def _columns(runs: Runs) -> Iterator[Column]:
+    """Who attacks what, in any run: by vantage in the order of the report, then as the runs have them."""
+    rows: list[AttackResult | Refusal] = []
+    for each in (each for results in runs.values() for each in results):
+        rows += [*each.attacks, *each.refused]
+    order = list(words.VANTAGES)
+    keys = dict.fromkeys(_key(row) for row in rows)
+    for vantage, target, precision, output in sorted(keys, key=lambda key: order.index(key[0])):
+        yield Column.model_validate({"vantage": vantage, "target": target, "precision": precision, "output": output})
+
+
+def _cells(runs: Runs) -> Iterator[Cell]:
+    for variant, results in runs.items():
+        measured: dict[tuple[str, _Key], list[AttackResult]] = {}
+        refused: dict[tuple[str, _Key], Refusal] = {}
+        for each in results:
+            for row in each.attacks:
+                measured.setdefault((row.attack, _key(row)), []).append(row)
+            refused |= {(row.attack, _key(row)): row for row in each.refused}
+        for (attack, _), rows in measured.items():
+            if len(rows) == len(results):
+                yield _measured(variant, attack, rows)
+        for (attack, key), refusal in refused.items():
+            some = len(measured.get((attack, key), []))
+            yield _cannot(variant, refusal, f"measured with {some} of {len(results)} seeds; else: " if some else "")
+
+
+def _measured(variant: str, attack: str, rows: list[AttackResult]) -> Cell:
+    caught = [row.tpr_at_fpr[LOW] for row in rows]
+    known = [cell for cell in caught if cell is not None]
+    return Cell(
+        **_column(rows[0]),
+        variant=variant,
+        attack=attack,
+        auc=over_seeds([row.auc for row in rows], rows[0].auc_ci),
+        tpr=over_seeds([cell.tpr for cell in known], known[0].ci) if len(known) == len(rows) else None,
+        lacks="",
+    )
+
+
+def _cannot(variant: str, row: Refusal, but: str) -> Cell:
+    lacks = but + (f"vantage lacks {row.lacks}" if row.lacks else row.reason)
+    return Cell(**_column(row), variant=variant, attack=row.attack, auc=None, tpr=None, lacks=lacks)
+
+
+def _column(row: AttackResult | Refusal | Column) -> dict[str, str | None]:
+    return dict(zip(("vantage", "target", "precision", "output"), _key(row), strict=True))
+
+
+def _strongest(cells: list[Cell], columns: list[Column]) -> Iterator[Strongest]:
+    for variant in dict.fromkeys(cell.variant for cell in cells):
+        for column in columns:
+            here = [c for c in cells if c.variant == variant and _key(c) == _key(column) and c.auc is not None]
+            if here:
+                yield _chosen(variant, column, here)
+
+
+def _chosen(variant: str, column: Column, cells: list[Cell]) -> Strongest:
+    table = [(cell, cell.auc.by_seed, cell.tpr.by_seed if cell.tpr else None) for cell in cells if cell.auc]
+    seeds = len(table[0][1])
+    picks = [max(table, key=lambda row: _without(row[1], seed)) for seed in range(seeds)]
+    caught = [tpr[seed] for seed, (_, _, tpr) in enumerate(picks) if tpr is not None]
+    only = picks[0][0]
+    assert only.auc is not None
+    return Strongest(
+        **_column(column),
+        variant=variant,
+        attacks=[cell.attack for cell, *_ in picks],
+        chosen_blind=seeds > 1,
+        auc=over_seeds([auc[seed] for seed, (_, auc, _) in enumerate(picks)], only.auc.ci),
+        tpr=over_seeds(caught, only.tpr.ci if only.tpr else None) if len(caught) == seeds else None,
+    )
+
+
+def _without(values: list[float], seed: int) -> float:
+    """The sum over the other seeds; of one seed its own value, for want of others."""
+    return sum(values) - values[seed] if len(values) > 1 else values[0]
+
+
+def _protections(strongest: list[Strongest]) -> Iterator[Difference]:
+    """Each variant against the first one. A server that sees sums alone is held against the one that sees updates."""
+    base = {_seat(row): row for row in strongest if row.variant == strongest[0].variant}
+    for row in strongest:
+        before = base.get(_seat(row))
+        if before is not None and row.variant != before.variant:
+            change = differences(row.auc.by_seed, before.auc.by_seed)
+            if change is not None:
+                yield _difference("protection", row, row.variant, _common(row.attacks), change)
+
+
+def _seat(row: Strongest) -> _Key:
+    vantage, *model = _key(row)
+    return ("server" if vantage == "aggregator" else vantage, *model)  # type: ignore[return-value]  # three are left
+
+
+def _common(attacks: list[str]) -> str:
+    return max(dict.fromkeys(attacks), key=attacks.count)
+
+
+def _newcomers(runs: Runs) -> Iterator[Difference]:
+    for variant, results in runs.items():
+        arms: dict[tuple[str, _Key], list[AttackResult]] = {}
+        for each in results:
+            for row in each.attacks:
+                if row.arms:
+                    arms.setdefault((row.attack, _key(row)), []).append(row)
+        for (attack, _), rows in arms.items():
+            sides = [{arm.who: arm.auc for arm in row.arms} for row in rows]
+            change = differences([s["newcomers"] for s in sides], [s["participants"] for s in sides])
+            if change is not None and len(rows) == len(results):
+                yield _difference("newcomers", rows[0], variant, attack, change)
+
+
+def _difference(question: str, row: AttackResult | Column, variant: str, attack: str, change: Figure) -> Difference:
+    return Difference.model_validate(
+        {**_column(row), "question": question, "variant": variant, "attack": attack, "difference": change}
+    )
+
+
+def _variant(scenario: Scenario, name: str, runs: list[tuple[Part, str, Results]]) -> Variant:
+    mine = [(folder, results) for part, folder, results in runs if part.variant == name]
+    first = mine[0][1]
+    models = {"global": "global_", "personal": "personal", "device": "device"}
+    return Variant.model_validate(
+        {
+            "name": name,
+            "changes": tomli_w.dumps(scenario.study.variants.get(name, {})).strip(),
+            "runs": [folder for folder, _ in mine],
+            "accuracy": {
+                model: over_seeds(
+                    [getattr(results.utility, field).accuracy for _, results in mine],
+                    getattr(first.utility, field).accuracy_ci,
+                )
+                for model, field in models.items()
+            },
+            "promises": list(_promises(first)),
+            "controls_held": sum(
+                words.holds_chance(control)
+                for _, results in mine
+                for control in (results.controls.blind, results.controls.stranger)
+            ),
+        }
+    )
+
+
+def _promises(results: Results) -> Iterator[str]:
+    for budget in results.budgets:
+        if budget.epsilon != "inf":
+            yield f"{budget.unit}, against {words.AGAINST[budget.vantage]}: epsilon {words.epsilon(budget)}"

@@ -1,0 +1,207 @@
+"""Studies: which runs they are made of, and how their figures are read together."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sim.errors import InputError
+from sim.results import Arm, Refusal
+from sim.scenario import changed, load_scenario
+from sim.study.config import StudyConfig
+from sim.study.figures import differences, over_seeds
+from sim.study.gather import gather
+from sim.study.plan import Part, parts
+from sim.study.results import StudyResults
+from tests.sim.conftest import TINY
+from tests.sim.report.conftest import make_run
+
+TWO = """
+[study]
+seeds = 2
+[study.variants.none]
+[study.variants.small.model]
+width = 4
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def write(text):
+        file = tmp_path / "scenario.toml"
+        file.write_text(text)
+        return load_scenario(file)
+
+    return write
+
+
+def test_every_variant_is_run_with_every_seed(load):
+    scenario = load(TINY + TWO)
+    found = [
+        (part.variant, part.scenario.name, part.scenario.seed, part.scenario.model.width) for part in parts(scenario)
+    ]
+    assert found == [
+        ("none", "tiny.none", 7, 8),
+        ("none", "tiny.none", 8, 8),
+        ("small", "tiny.small", 7, 4),
+        ("small", "tiny.small", 8, 4),
+    ]
+    assert all(part.scenario.study.single for part in parts(scenario))
+    assert len({part.scenario.fingerprint for part in parts(scenario)}) == 4
+
+
+def test_a_plain_scenario_is_one_run_of_itself(tiny):
+    (only,) = parts(tiny)
+    assert tiny.study.single and only == Part("as-is", tiny)
+
+
+def test_changes_merge_into_tables_and_replace_values(tiny):
+    assert changed(tiny, {"model": {"width": 4}}).model.name == "mlp"
+    assert changed(tiny, {"attacks": {"names": ["loss"]}}).attacks.names == ("loss",)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            "[study.variants.odd.model]\nwidht = 4\n",
+            "study.variants.odd: model.widht: unknown key. Did you mean width?",
+        ),
+        ("[study.variants.odd]\nseed = 4\n", "variant 'odd' sets seed, which belongs to the study"),
+        ('[study.variants."Odd one"]\n', "variant 'Odd one': names are small letters"),
+        ("[study]\nseeds = 0\n", "study.seeds = 0: should be greater than or equal to 1"),
+    ],
+)
+def test_faults_name_the_variant_and_the_setting(load, table, message):
+    with pytest.raises(InputError, match=message):
+        load(TINY + table)
+
+
+def test_the_interval_over_seeds_is_student_s():
+    found = over_seeds([0.5, 0.6, 0.7])
+    assert found.value == pytest.approx(0.6)
+    half = 4.302652729911275 * 0.1 / np.sqrt(3)  # the t table at two degrees of freedom, the deviation is 0.1
+    assert found.ci == pytest.approx((0.6 - half, 0.6 + half))
+    assert over_seeds([0.99, 0.9]).ci[1] == 1.0
+    assert over_seeds([0.6], (0.5, 0.7)).ci == (0.5, 0.7)
+
+
+def test_one_value_has_no_interval_of_its_own():
+    with pytest.raises(ValueError, match="no interval over seeds"):
+        over_seeds([0.6])
+    assert differences([0.7], [0.6]) is None
+
+
+def test_differences_are_paired():
+    found = differences([0.6, 0.8], [0.5, 0.7])
+    assert found.value == pytest.approx(0.1)
+    assert found.ci == pytest.approx((0.1, 0.1))
+
+
+def study_of(tmp_path, load, runs, text=TINY + TWO):
+    """A study whose runs are made up: variant -> results of its seeds."""
+    scenario = load(text)
+    return gather(
+        scenario,
+        [(Part(variant, scenario), f"{variant}-{n}", r) for variant, each in runs.items() for n, r in enumerate(each)],
+    )
+
+
+def made_up(areas, **changes):
+    """The made-up run, in which some attacks on personal float models have these areas and no others are there."""
+    results = make_run().results
+    row = next(a for a in results.attacks if (a.vantage, a.precision) == ("query", "float32"))
+    rows = [row.model_copy(update={"attack": name, "auc": auc}) for name, auc in areas.items()]
+    return results.model_copy(update={"attacks": rows, "refused": [], **changes})
+
+
+def test_the_strongest_attack_is_chosen_without_the_seed_it_is_measured_on(tmp_path, load):
+    runs = [made_up({"a": a, "b": b}) for a, b in ((0.6, 0.7), (0.6, 0.7), (0.9, 0.5))]
+    study = study_of(tmp_path, load, {"none": runs})
+    (row,) = study.strongest
+    assert row.attacks == ["a", "a", "b"]  # by the other two seeds: 1.5 against 1.2, and 1.2 against 1.4
+    assert row.auc.by_seed == [0.6, 0.6, 0.5]
+    assert row.chosen_blind
+
+
+def test_with_one_seed_the_strongest_is_the_largest_and_says_so(tmp_path, load):
+    study = study_of(tmp_path, load, {"none": [made_up({"a": 0.6, "b": 0.7})]})
+    (row,) = study.strongest
+    assert (row.attacks, row.chosen_blind) == (["b"], False)
+    assert row.auc.ci == made_up({"b": 0.7}).attacks[0].auc_ci
+    assert any("One seed" in sentence for sentence in study.findings)
+
+
+def test_what_could_not_be_tried_says_what_the_vantage_lacks(tmp_path, load):
+    where = {"vantage": "query", "target": "personal", "precision": "float32", "output": "logits"}
+    refusal = Refusal(attack="c", lacks="training rounds", reason="long", **where)
+    lost = Refusal(attack="a", lacks="", reason="diverged", **where)
+    runs = [
+        made_up({"a": 0.6, "b": 0.6}, refused=[refusal]),
+        made_up({"b": 0.6}, refused=[refusal, lost]),
+    ]
+    study = study_of(tmp_path, load, {"none": runs})
+    cells = {cell.attack: cell for cell in study.cells}
+    assert cells["c"].auc is None and cells["c"].lacks == "vantage lacks training rounds"
+    assert cells["a"].auc is None and cells["a"].lacks == "measured with 1 of 2 seeds; else: diverged"
+    assert cells["b"].auc.value == pytest.approx(0.6) and not cells["b"].lacks
+
+
+def test_a_variant_is_held_against_the_first_seed_by_seed(tmp_path, load):
+    runs = {"none": [made_up({"a": 0.70}), made_up({"a": 0.80})], "small": [made_up({"a": 0.60}), made_up({"a": 0.71})]}
+    (row,) = study_of(tmp_path, load, runs).differences
+    assert (row.question, row.variant, row.attack) == ("protection", "small", "a")
+    assert row.difference.value == pytest.approx(-0.095)
+    assert row.difference.by_seed == pytest.approx([-0.10, -0.09])
+
+
+def test_newcomers_are_held_against_participants(tmp_path, load):
+    def arms(participants, newcomers):
+        results = made_up({"a": 0.7})
+        sides = (("participants", participants), ("newcomers", newcomers))
+        each = [
+            Arm(who=who, clients=2, members=9, nonmembers=9, auc=auc, auc_ci=(0.4, 0.9), tpr_at_fpr={})
+            for who, auc in sides
+        ]
+        return results.model_copy(update={"attacks": [results.attacks[0].model_copy(update={"arms": each})]})
+
+    (row,) = study_of(tmp_path, load, {"none": [arms(0.6, 0.7), arms(0.6, 0.74)]}).differences
+    assert (row.question, row.attack) == ("newcomers", "a")
+    assert row.difference.value == pytest.approx(0.12)
+
+
+def test_a_study_runs_from_the_command_line_and_is_reported_again(seepage, tmp_path):
+    file = tmp_path / "two.toml"
+    names = '[attacks]\nreferences = 1\nnames = ["loss", "cosine"]\n'
+    file.write_text(TINY.split("[attacks]")[0] + names + "[study]\nseeds = 2\n")
+    said = seepage("run", file, "--out", tmp_path / "runs")
+    assert said.code == 0, said.err
+    (folder,) = (tmp_path / "runs").iterdir()
+    study = StudyResults.model_validate_json((folder / "study.json").read_text())
+    assert study.seeds == [7, 8] and len(study.variants[0].runs) == 2
+    assert all((folder / run / "report.html").exists() for run in study.variants[0].runs)
+    seen = {(cell.attack, cell.vantage): cell for cell in study.cells}
+    assert seen["cosine", "server"].auc is not None
+    assert seen["cosine", "query"].lacks == "vantage lacks training rounds"
+    assert "The strongest attack at each place" in said.out
+    page = (folder / "report.html").read_text()
+    assert page.count("cannot<sup>") == sum(1 for cell in study.cells if cell.auc is None)
+    again = seepage("report", folder, "--json")
+    assert again.code == 0 and StudyResults.model_validate(json.loads(again.out)) == study
+    attacked = seepage("attack", folder, "--json")
+    assert attacked.code == 0
+    assert [c.auc for c in StudyResults.model_validate(json.loads(attacked.out)).cells] == [c.auc for c in study.cells]
+
+
+def test_a_budget_is_said_for_each_variant(seepage, tmp_path):
+    file = tmp_path / "two.toml"
+    file.write_text(TINY + TWO)
+    said = seepage("budget", file, "--json")
+    assert said.code == 0 and list(json.loads(said.out)) == ["none", "small"]
+    assert "variant small" in seepage("budget", file).out
+
+
+def test_a_study_of_nothing_but_one_seed_is_single():
+    assert StudyConfig().single
+    assert not StudyConfig(seeds=2).single
+    assert not StudyConfig(variants={"none": {}}).single
