@@ -23,6 +23,14 @@ class AttackConfig(BaseModel):
         description="mask-recovery: seeds it tries at most; 2^28 is all there are in Flower's masks",
     )
 
+    victims: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="reconstruction: clients whose first updates are taken apart, from fewest records to most",
+    )
+    victim_records: int = Field(8, ge=1, le=64, description="reconstruction: records of each that are sought at most")
+
     @field_validator("names")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, Shaped, UInt
 
 from attacks.observation import VantageLacksError
 
+NAME = "mask-recovery"
 SEED_BITS = 28  # of 32: a pairwise key is base64 text, whose bytes all start with a zero bit
 X25519_BITS = 128  # work to find a key agreed on by X25519, and then any mask of a cipher keyed with it
 BATCH = 2**15  # seeds at a time: they stay in the processor's second cache

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import nn
 
-from attacks.registry import RECOVERIES
+from attacks.mask_recovery import NAME as MASK_RECOVERY
 from clients.app import ROUNDS, ClientRecipe, Split, client_app
 from clients.training import logits
 from clients.weights import load_arrays, load_vector, to_arrays
@@ -35,8 +35,8 @@ GLOBAL = "global.safetensors"
 def federate(scenario: Scenario, engine: Engine, folder: RunFolder, progress: Progress) -> None:
     """Run the federation and the personalisation; fills `transcript/` and `models/`."""
     torch.set_num_threads(1)
-    recovers = any(name in RECOVERIES for name in scenario.attacks.names)
-    protections, stopped = protect(scenario, Notebook(folder.transcript) if recovers else None), ""
+    unmasks = MASK_RECOVERY in scenario.attacks.names
+    protections, stopped = protect(scenario, Notebook(folder.transcript) if unmasks else None), ""
 
     def observe(record: RoundRecord) -> None:
         summary = transcript.append(folder.transcript, record, _accuracy(scenario, record.weights))

@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from jaxtyping import Float, UInt
 
-from attacks.mask_recovery import FLOWER, SEED_BITS, X25519_BITS, MaskedRound, Masking, Recovery, recover
+from attacks.mask_recovery import FLOWER, NAME, SEED_BITS, X25519_BITS, MaskedRound, Masking, Recovery, recover
 from attacks.observation import VantageLacksError
 from clients.aggregation import masks
 from clients.app import client_app
@@ -29,7 +29,6 @@ from sim.protect import protect, update_mods
 from sim.results import RecoveryResult, Refusal
 from sim.scenario import Scenario
 
-NAME = "mask-recovery"
 CHUNK = 2**22  # seeds between two signs of progress: about two seconds
 SAME = 0.99  # correlation from which on what came out is the victim's update
 _WINDOW_BITS = 25  # of 32: where the unmasked words of our fixed point are looked for, around zero
@@ -54,7 +53,13 @@ def recover_updates(
     except VantageLacksError as lack:
         vantage = "server" if scenario.aggregation.protocol == "none" else "aggregator"
         refusal = Refusal(
-            attack=NAME, vantage=vantage, target="global", precision="float32", output=None, reason=str(lack)
+            attack=NAME,
+            vantage=vantage,
+            target="global",
+            precision="float32",
+            output=None,
+            lacks=lack.need,
+            reason=str(lack),
         )
         return [], [refusal]
 

@@ -145,6 +145,7 @@ class Refusal(_Part):
     target: Literal["global", "personal"]
     precision: Precision
     output: Output | None
+    lacks: str = Field("", description="what the vantage lacks, in a few words, where these say it all")
     reason: str
 
 
@@ -276,6 +277,103 @@ class RecoveryResult(_Part):
     cpu_seconds: float
 
 
+class Spread(_Part):
+    """The middle of some figures, and between which they lie."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Picture(_Part):
+    """One record to look at: an image (channels, height, width) or a signal (channels, length)."""
+
+    shape: tuple[int, ...]
+    values: str = Field(description="base64 of one byte per value: 0 is `lowest`, 255 is `highest`")
+    lowest: float
+    highest: float
+
+
+class Triple(_Part):
+    """A true record, what was made of it, and what the attacker already had that is nearest to the true one."""
+
+    true: Picture
+    recovered: Picture
+    public: Picture
+    psnr: float = Field(description="of what was recovered, in decibels")
+    public_psnr: float
+    exact: bool
+
+
+class ReconstructionResult(_Part):
+    """What one attack got back of the records behind one update, each paired with the true one that it fits best.
+
+    Or, where the unit is a class, what it took for the typical record of each, against the members' mean.
+    """
+
+    attack: str
+    vantage: Vantage
+    unit: Literal["record", "class"]
+    client: int | None = Field(description="the victim; null: the sum of a round's updates, or the final model")
+    round: int | None = Field(description="null: the final model")
+    records: int = Field(description="records, or classes, behind what was seen")
+    steps: int | None = Field(description="local steps behind the update; null: the final model")
+    sought: int = Field(description="how many the attacker came up with")
+    recovered: int = Field(description="closer to the truth than any public record or class mean is to either")
+    exact: int = Field(description="no value further from the truth than 1e-5 of the range of values")
+    psnr: Spread | None = Field(description="decibels, 200 at most; null where nothing was come up with")
+    ssim: Spread | None = Field(description="null for records that are no images")
+    public_psnr: Spread | None = Field(description="of the nearest public record or class mean")
+    public_ssim: Spread | None
+    cpu_seconds: float
+    pictures: list[Triple]
+
+
+class LabelResult(_Part):
+    """How many labels of the records behind one update its last bias tells."""
+
+    attack: str
+    vantage: Vantage
+    client: int | None = Field(description="the victim; null: the sum of a round's updates")
+    round: int
+    records: int
+    right: int = Field(description="labels counted right: sum over classes of the smaller of told and true count")
+    guessed: int = Field(description="the same with the class shares of the attacker's own records, and no update")
+
+
+class SourceResult(_Part):
+    """Whose record is it: how often the right client is named for records that were trained on."""
+
+    attack: str
+    vantage: Vantage
+    clients: int
+    records: int = Field(description="members, of all clients")
+    right: int
+    accuracy: float
+    ci: Interval = Field(description="Clopper-Pearson: takes records as independent")
+    chance: float = Field(description="1 / clients")
+    largest: float = Field(description="what always naming the client with the most records would get")
+    held_out_accuracy: float = Field(description="on records never trained on: what a client's habits tell alone")
+    held_out_ci: Interval
+    cpu_seconds: float
+
+
+class PropertyResult(_Part):
+    """Which clients have a property that the task never asked for, told from their updates of one round."""
+
+    attack: str
+    vantage: Vantage
+    property: str = Field(description='in words that complete "whether a client ..."')
+    round: int
+    clients: int
+    holding: int = Field(description="clients that have it")
+    auc: float | None = Field(description="null: too few clients with it, or without")
+    auc_ci: Interval | None = Field(description="bootstrap over people")
+    simulated_auc: float = Field(description="on updates that the attacker simulated from records of its own")
+    simulated: int
+    cpu_seconds: float
+
+
 class Change(_Part):
     """What tampering changed, paired: the same records, the same seed, with and without it."""
 
@@ -361,3 +459,8 @@ class Results(_Part):
     calibration: Calibration
     edge: list[EdgeResult]
     findings: list[str] = Field(description="what the figures say, in plain words")
+    reconstructions: list[ReconstructionResult] = []
+    labels: list[LabelResult] = []
+    sources: list[SourceResult] = []
+    properties: list[PropertyResult] = []
+    calibration_leak: list[CalibrationLeak] = Field([], description="empty where public records set the ranges")

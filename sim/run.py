@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from sim.beyond import beyond_membership
 from sim.controls import controls
 from sim.engines import ENGINES
 from sim.errors import InputError
@@ -56,11 +57,13 @@ def attack(scenario: Scenario, folder: RunFolder, progress: Progress) -> Results
         judged, refused = judge(scenario, targets, truth, progress)
         recoveries, lacking = recover_updates(scenario, folder, progress)
     if not judged:
+        beyond = beyond_membership(scenario, folder, federation, targets, progress)
         reasons = "; ".join(dict.fromkeys(each.reason for each in refused))
         raise InputError(f"attacks.names: none of them can be tried here ({reasons}). Name another as well")
     with _timed(folder, "controls"), progress.stage("running the controls"):
         both = controls(scenario, federation, prepared, truth)
-    results = summarise(scenario, folder, federation, targets, judged, [*refused, *lacking], recoveries, both, truth)
+    refused += [*lacking, *beyond.refused]
+    results = summarise(scenario, folder, federation, targets, judged, refused, recoveries, beyond, both, truth)
     part = folder.scores.with_suffix(".part")
     pq.write_table(table(judged), part)
     part.replace(folder.scores)

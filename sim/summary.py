@@ -13,6 +13,7 @@ from attacks.observation import Records
 from clients.models import parameter_count
 from clients.randomness import generator
 from sim import transcript
+from sim.beyond import Beyond
 from sim.budgets import budgets
 from sim.data.federation import Federation
 from sim.export import calibration_card, checks
@@ -56,6 +57,7 @@ def summarise(
     judged: list[Judged],
     refused: list[Refusal],
     recoveries: list[RecoveryResult],
+    beyond: Beyond,
     controls: Controls,
     truth: Truth,
 ) -> Results:
@@ -86,6 +88,10 @@ def summarise(
         comparisons=comparisons(scenario, judged, truth),
         recoveries=recoveries,
         tampering=tampered(scenario, folder, judged, correct),
+        reconstructions=beyond.reconstructions,
+        labels=beyond.labels,
+        sources=beyond.sources,
+        properties=beyond.properties,
         controls=controls,
         exposure_attack=_row(strongest),
         clients=_clients(scenario, federation, strongest, correct, truth),

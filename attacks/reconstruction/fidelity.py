@@ -87,12 +87,12 @@ def nearest(record: Record, others: Images) -> int:
 def paired(recovered: Images, true: Images) -> Int[np.ndarray, " images"]:
     """Which of `recovered` stands for each of `true`, so that all squared distances together are smallest.
 
-    A batch comes back in any order.
+    A batch comes back in any order. If there are fewer of `true`, the rest of `recovered` stand for none.
     """
     from scipy.optimize import linear_sum_assignment
 
     flat, target = (x.reshape(len(x), -1).astype(np.float64) for x in (recovered, true))
-    cost = ((target[:, None] - flat[None]) ** 2).sum(axis=2)
+    cost = (target**2).sum(axis=1)[:, None] - 2 * target @ flat.T + (flat**2).sum(axis=1)
     return np.asarray(linear_sum_assignment(cost)[1])
 
 
