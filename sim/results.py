@@ -450,6 +450,10 @@ class Results(_Part):
     refused: list[Refusal] = Field(description="attacks that a vantage lacks something for")
     comparisons: list[Comparison]
     recoveries: list[RecoveryResult] = []
+    reconstructions: list[ReconstructionResult] = []
+    labels: list[LabelResult] = []
+    sources: list[SourceResult] = []
+    properties: list[PropertyResult] = []
     tampering: TamperingResult | None = Field(None, description="null where no client tampers")
     audits: list[dict[str, str]] = []
     controls: Controls
@@ -459,8 +463,3 @@ class Results(_Part):
     calibration: Calibration
     edge: list[EdgeResult]
     findings: list[str] = Field(description="what the figures say, in plain words")
-    reconstructions: list[ReconstructionResult] = []
-    labels: list[LabelResult] = []
-    sources: list[SourceResult] = []
-    properties: list[PropertyResult] = []
-    calibration_leak: list[CalibrationLeak] = Field([], description="empty where public records set the ranges")
