@@ -56,8 +56,8 @@ def attack(scenario: Scenario, folder: RunFolder, progress: Progress) -> Results
         targets = observe(scenario, folder, prepared)
         judged, refused = judge(scenario, targets, truth, progress)
         recoveries, lacking = recover_updates(scenario, folder, progress)
-    if not judged:
         beyond = beyond_membership(scenario, folder, federation, targets, progress)
+    if not judged:
         reasons = "; ".join(dict.fromkeys(each.reason for each in refused))
         raise InputError(f"attacks.names: none of them can be tried here ({reasons}). Name another as well")
     with _timed(folder, "controls"), progress.stage("running the controls"):
