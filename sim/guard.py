@@ -9,6 +9,7 @@ from sim.given import federation_of, fresh_model
 from sim.noise import planned, rounds_of_a_client, rounds_of_the_server, strengths
 from sim.protect import FEWEST_IN_A_SUM, expected_clients, secagg_rules
 from sim.scenario import Scenario
+from sim.tampering import most_trained_on
 
 NEGLIGIBLE = 1e-3  # share of delta that may go unaccounted
 
@@ -78,7 +79,7 @@ def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
             neighbourhood(expected, secagg_rules(settings))
         except ValueError as error:
             yield f"aggregation: {error}"
-    most = max(int(client.member.sum()) for client in federation_of(scenario).clients)
+    most = most_trained_on(scenario)
     if most > settings.largest_weight and scenario.privacy.client is None and scenario.privacy.record is None:
         yield (
             f"aggregation.largest_weight = {settings.largest_weight:,}: a client has {most:,} members, and its update "

@@ -104,8 +104,10 @@ def guess_all(scenario: Scenario, attack: str, observations: tuple[Observation, 
 def score_guesses(scenario: Scenario, guesses: list[Guess], truth: Truth, purpose: str) -> Score:
     """Score guesses that together cover all records; with one guess per client, thresholds are per client too."""
     scores = np.concatenate([guess.scores for guess in guesses])
-    own = {number: g.population_scores for number, g in enumerate(guesses) if g.population_scores is not None}
-    everyone = own.get(0) if len(guesses) == 1 else own or None
+    alone, clients = len(guesses) == 1, np.unique(truth.client).tolist()
+    pairs = zip(clients[: len(guesses)], guesses, strict=True)
+    own = {client: guess.population_scores for client, guess in pairs if guess.population_scores is not None}
+    everyone = guesses[0].population_scores if alone else own or None
     rng = generator(scenario.seed, "bootstrap", purpose)
     return score(scores, truth.member, truth.person, truth.client, rng, population_scores=everyone)
 

@@ -24,7 +24,7 @@ from sim.collusion import ROUND, Notebook
 from sim.given import federation_of
 from sim.noise import distributed_epsilon, rounds_of_a_client, rounds_of_the_server, skellam, strengths
 from sim.scenario import Scenario
-from sim.tampering import boost
+from sim.tampering import boost, most_trained_on
 
 if TYPE_CHECKING:
     from clients.aggregation.fixed_point import Encoding
@@ -225,8 +225,7 @@ def _flower(scenario: Scenario, notebook: Notebook | None) -> _Aggregation:
     from server.aggregation.flower import SecAggPlusSettings
 
     metrics = _metrics(scenario)
-    most = max(int(client.member.sum()) for client in federation_of(scenario).clients)
-    settings = SecAggPlusSettings(max_weight=1 if _equal_weights(scenario) else most)
+    settings = SecAggPlusSettings(max_weight=1 if _equal_weights(scenario) else most_trained_on(scenario))
     mod = FlowerSecAggPlus(seed=scenario.seed, metrics=metrics)
     mods: tuple[Mod, ...] = (*_colluding(scenario, notebook, pairwise_secrets), mod)
     one_round = partial(_flower_round, settings, scenario.aggregation.neighbours, metrics, notebook)

@@ -70,6 +70,11 @@ def members_of(scenario: Scenario, client: int) -> Labelled:
     return poisoned.x, poisoned.y
 
 
+def most_trained_on(scenario: Scenario) -> int:
+    """How many records a client trains on at most: the largest weight of an update."""
+    return max(len(members_of(scenario, client.client)[1]) for client in federation_of(scenario).clients)
+
+
 def boost(scenario: Scenario) -> tuple[Boost, ...]:
     """What the tampering clients do to their updates."""
     tampering = scenario.tampering
