@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.budgets import Plan
-from sim.report import recovered, tampered, words
+from sim.report import beyond, recovered, tampered, words
 from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TamperingResult, TprAtFpr, Utility
 
 MAX_WIDTH = 100
@@ -31,10 +31,12 @@ def render(results: Results, console: Console, report: Path | None = None) -> No
     console.print()
     protected = [_promises(results.budgets, console), _cost(results)] if results.protection else []
     masks = [_masks(results)] if results.recoveries else []
+    more = [_beyond(results)] if beyond.lines(results) else []
     tampering = [_tampering(results.tampering)] if results.tampering else []
     for section in (
         _attacks(results, width),
         *masks,
+        *more,
         *tampering,
         *protected,
         _controls(results),
@@ -158,6 +160,13 @@ def _tampering(found: TamperingResult) -> Table:
         before, accuracy = tampered.without(outcome.success_change), words.rate(outcome.accuracy)
         cells = (tampered.model(outcome), tampered.share(outcome), before, accuracy)
         table.add_row(*map(Text, (*cells, tampered.change(outcome.accuracy_change))))
+    return table
+
+
+def _beyond(results: Results) -> Table:
+    table = grid("More than membership: what came out of updates and models", ("attack", "worked from", "got"), 3)
+    for line in beyond.lines(results):
+        table.add_row(Text(line.attack), Text(line.seen), Text(line.result, "bold red" if line.bad else ""))
     return table
 
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
 from attacks.registry import ATTACKS
-from sim.report import figures, recovered, roc, tampered, words
+from sim.report import beyond, figures, recovered, roc, tampered, words
+from sim.report.pictures import drawn
 from sim.report.style import Figure
 from sim.results import EdgeResult, Results, Utility
 
@@ -45,6 +46,8 @@ def page(results: Results, scores: pa.Table) -> str:
             r=results,
             w=words,
             masks=recovered,
+            beyond=beyond,
+            drawn=drawn,
             tampered=tampered,
             verdict=words.verdict(results),
             figures=drawn,
