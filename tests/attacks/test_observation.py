@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
-from attacks.observation import Oracle, Records
+from attacks import observation
+from attacks.observation import Oracle, QueriesRefusedError, Records
 
 
 def test_an_oracle_counts_each_distinct_record_once():
@@ -30,3 +32,25 @@ def test_records_join_in_order():
     np.testing.assert_array_equal(both.y, [0, 1, 2])
     np.testing.assert_array_equal(both.x[2], 1)
     assert len(both[2:]) == 1
+
+
+def test_a_budget_is_for_distinct_records():
+    oracle = Oracle(lambda x: x * 2, budget=3)
+    oracle(np.array([[1.0], [2], [1]]))
+    assert oracle.left == 1
+    oracle(np.array([[2.0], [3]]))
+    assert oracle.left == 0
+    np.testing.assert_array_equal(oracle(np.array([[3.0]])), [[6]])
+    with pytest.raises(
+        QueriesRefusedError, match=r"asked about 3 records and wanted 1 more, the model's owner answers 3"
+    ):
+        oracle(np.array([[4.0]]))
+    assert oracle.queries == 3
+
+
+def test_notes_end_and_answers_do_not(monkeypatch):
+    monkeypatch.setattr(observation, "_MOST_NOTES", 2)
+    oracle = Oracle(lambda x: x * 2)
+    for _ in range(2):
+        np.testing.assert_array_equal(oracle(np.array([[1.0], [2], [3]])), [[2], [4], [6]])
+    assert oracle.queries == 4  # the third was asked again
