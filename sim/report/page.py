@@ -14,8 +14,7 @@ import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
 from attacks.registry import ATTACKS
-from sim.report import beyond, figures, recovered, roc, tampered, words
-from sim.report.pictures import drawn
+from sim.report import beyond, figures, pictures, recovered, roc, tampered, words
 from sim.report.style import Figure
 from sim.results import EdgeResult, Results, Utility
 
@@ -47,7 +46,7 @@ def page(results: Results, scores: pa.Table) -> str:
             w=words,
             masks=recovered,
             beyond=beyond,
-            drawn=drawn,
+            pictures=pictures,
             tampered=tampered,
             verdict=words.verdict(results),
             figures=drawn,
