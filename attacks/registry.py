@@ -288,6 +288,12 @@ RECOVERIES: dict[str, Recovery] = {
             "updates of single clients",
             "Melis et al. 2019, arXiv 1805.04049",
         ),
+        Recovery(
+            "participation",
+            "Which people took part at all, told from records of theirs that nobody trained on",
+            "newcomers beside the participants",
+            "Kandpal et al. 2023, arXiv 2310.09266",
+        ),
     )
 }
 

@@ -8,12 +8,12 @@ from functools import partial
 
 from attacks.observation import Observation, VantageLacksError
 from attacks.reconstruction.update import ATTEMPTS
-from sim import inference, reconstruct
+from sim import inference, participation, reconstruct
 from sim.data.federation import Federation
 from sim.folder import RunFolder
 from sim.observe import Target
 from sim.progress import Progress
-from sim.results import LabelResult, PropertyResult, ReconstructionResult, Refusal, SourceResult
+from sim.results import LabelResult, ParticipationResult, PropertyResult, ReconstructionResult, Refusal, SourceResult
 from sim.scenario import Scenario
 
 
@@ -25,6 +25,7 @@ class Beyond:
     labels: list[LabelResult] = field(default_factory=list)
     sources: list[SourceResult] = field(default_factory=list)
     properties: list[PropertyResult] = field(default_factory=list)
+    participations: list[ParticipationResult] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
 
 
@@ -35,6 +36,9 @@ def beyond_membership(
     observation = next(o for target in targets for o in target.observations if len(o.rounds))
     found = Beyond()
     attempts = _attempts(scenario, folder, federation, observation, found)
+    attempts[participation.PARTICIPATION] = lambda: found.participations.extend(
+        participation.who_took_part(scenario, targets, federation)
+    )
     named = [name for name in scenario.attacks.names if name in attempts]
     if not named:
         return found

@@ -61,7 +61,7 @@ class AttackResult(_Part):
     auc: float
     auc_ci: Interval
     tpr_at_fpr: dict[str, TprAtFpr | None] = Field(description="null: too few non-members to measure this rate")
-    arms: list[Arm] = Field(description="participants and newcomers apart; empty where there are no newcomers")
+    arms: list[Arm] = Field([], description="participants and newcomers apart; empty where there are no newcomers")
     own_threshold: OwnThreshold | None
     members: int
     nonmembers: int
@@ -374,6 +374,28 @@ class PropertyResult(_Part):
     cpu_seconds: float
 
 
+class Detection(_Part):
+    """One check that a client could make on every broadcast, with the most extreme honest value as its threshold."""
+
+    check: str
+    clients: int = Field(description="that had honest broadcasts to set a threshold by")
+    noticed: int = Field(description="of them, how many the attack would have alarmed")
+    false_alarms: float = Field(description="share of honest broadcasts alarmed at if the others set the threshold")
+
+
+class ProbeResult(_Part):
+    """What an attack costs a server that deviates for it: rounds, accuracy, and being noticed."""
+
+    attack: str
+    rounds: int = Field(description="beside the protocol's, that clients answered; they count against their budgets")
+    clients: int
+    accuracy: float = Field(description="of the model that the protocol would have sent, mean over clients")
+    accuracy_sent: float = Field(description="of what the clients were sent instead")
+    personal: float | None = Field(description="of the honest personal models; null where nobody personalises")
+    personal_made: float | None = Field(description="of the personal models made of what was sent")
+    detections: list[Detection]
+
+
 class Change(_Part):
     """What tampering changed, paired: the same records, the same seed, with and without it."""
 
@@ -430,6 +452,56 @@ class TamperingResult(_Part):
     amplification: list[Amplification] = Field(description="truth serum only: every attack on the training and models")
 
 
+class Called(_Part):
+    """Records that an attacker is sure about, a thousand to one by its own reckoning, and how often it is right."""
+
+    called: int
+    right: int
+    right_ci: Interval | None = Field(description="of the share that is right, Clopper-Pearson; null: none called")
+    of: int = Field(description="how many there were to call rightly")
+    share_ci: Interval = Field(description="of `right` / `of`, Clopper-Pearson")
+
+
+class CalibrationLeak(_Part):
+    """Who was in the calibration set, told from the ranges in the file, among records that were all trained on or all
+    not. The calibration records were drawn by chance, so nothing but the ranges tells them from the others.
+    """
+
+    attack: str
+    vantage: Vantage
+    target: Literal["global", "personal"]
+    calibration_records: int = Field(description="of each model; of the model with the fewest")
+    models: int = Field(description="models attacked: those that some of the candidates were left out of")
+    candidates: int
+    inside: int = Field(description="candidates that were calibration records")
+    compared: int = Field(description="candidates in the AUC: of several models, as many inside as outside of each")
+    auc: float
+    auc_ci: Interval
+    tpr_at_fpr: dict[str, TprAtFpr | None]
+    found: Called = Field(description="called calibration records")
+    excluded: Called = Field(description="called anything but")
+    public_auc: float = Field(description="of the same attack on the same models calibrated on the attacker's records")
+    public_auc_ci: Interval = Field(description="should hold 0.5: those ranges tell of none of the candidates")
+    cpu_seconds: float
+
+
+class ParticipationResult(_Part):
+    """Whether a person took part at all, told from records that nobody trained on. Unit: person.
+
+    The interval resamples people, not records.
+    """
+
+    attack: str
+    vantage: Vantage
+    precision: Precision
+    participants: int
+    newcomers: int
+    records_per_person: float = Field(description="that the attacker holds of each, none of them trained on")
+    auc: float
+    auc_ci: Interval
+    cpu_seconds: float
+
+
 class Results(_Part):
     """One run, whole."""
 
@@ -454,6 +526,9 @@ class Results(_Part):
     labels: list[LabelResult] = []
     sources: list[SourceResult] = []
     properties: list[PropertyResult] = []
+    calibration_leak: list[CalibrationLeak] = Field([], description="empty where public records set the ranges")
+    probes: list[ProbeResult] = Field([], description="what deviating from the protocol cost the server")
+    participations: list[ParticipationResult] = []
     tampering: TamperingResult | None = Field(None, description="null where no client tampers")
     audits: list[dict[str, str]] = []
     controls: Controls

@@ -15,6 +15,7 @@ from clients.randomness import generator
 from sim import transcript
 from sim.beyond import Beyond
 from sim.budgets import budgets
+from sim.calibration import calibration_leak
 from sim.data.federation import Federation
 from sim.export import calibration_card, checks
 from sim.findings import findings
@@ -44,6 +45,7 @@ from sim.scenario import Scenario
 from sim.score import Score, accuracy_difference, accuracy_interval, score
 from sim.tampered import tampered
 from sim.twin import UNPROTECTED, twin_answers
+from sim.vigil import watch
 
 Correct = Bool[np.ndarray, " records"]
 PACKAGES = ("seepage", "flwr", "torch", "numpy", "tensorflow-cpu", "tflite-micro", "ai-edge-litert", "scikit-learn")
@@ -65,7 +67,8 @@ def summarise(
     correct: Mapping[tuple[str, Precision], Correct] = {
         (t.target, t.precision): _correct(t, candidates(federation.clients)) for t in targets if t.output is not None
     }
-    strongest = max(judged, key=lambda each: (len(each.scores), each.result.auc))  # rather one that reaches everybody
+    honest = [each for each in judged if each.result.vantage != "malicious-server"] or judged
+    strongest = max(honest, key=lambda each: (len(each.scores), each.result.auc))  # rather one that reaches everybody
     results = Results(
         scenario=scenario.name,
         title=scenario.title or scenario.name,
@@ -87,11 +90,14 @@ def summarise(
         refused=refused,
         comparisons=comparisons(scenario, judged, truth),
         recoveries=recoveries,
-        tampering=tampered(scenario, folder, judged, correct),
+        probes=watch(scenario, folder),
         reconstructions=beyond.reconstructions,
         labels=beyond.labels,
         sources=beyond.sources,
+        participations=beyond.participations,
         properties=beyond.properties,
+        calibration_leak=calibration_leak(scenario, folder),
+        tampering=tampered(scenario, folder, judged, correct),
         controls=controls,
         exposure_attack=_row(strongest),
         clients=_clients(scenario, federation, strongest, correct, truth),
@@ -106,8 +112,13 @@ def summarise(
 def _participation(folder: RunFolder) -> Participation:
     """Who really took part: rounds that released something, and what the clients say that they trained in."""
     released = [len(summary.clients) for summary in transcript.summaries(folder.transcript) if not summary.refused]
-    rounds = transcript.ledger(folder.transcript).rounds
-    return Participation(arrived=tuple(released), trained=tuple(rounds[client] for client in sorted(rounds)))
+    ledger = transcript.ledger(folder.transcript)
+    return Participation(
+        arrived=tuple(released),
+        trained=tuple(ledger.rounds[client] for client in sorted(ledger.rounds)),
+        probed=ledger.probed,
+        personal=ledger.personal,
+    )
 
 
 def _protection(

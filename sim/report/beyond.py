@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sim.report import words
-from sim.results import LabelResult, PropertyResult, ReconstructionResult, Results, SourceResult, Spread
+from sim.results import (
+    LabelResult,
+    ParticipationResult,
+    PropertyResult,
+    ReconstructionResult,
+    Results,
+    SourceResult,
+    Spread,
+)
 
 EYES = {
     "record": ("true record", "got back", "nearest public"),
@@ -32,6 +40,7 @@ def lines(results: Results) -> list[Line]:
         *([_labels(results.labels)] if results.labels else []),
         *map(_source, results.sources),
         *map(_property, results.properties),
+        *map(_participation, results.participations),
     ]
 
 
@@ -49,6 +58,7 @@ def sentences(results: Results) -> Iterator[str]:
         )
     yield from map(_source_said, results.sources)
     yield from map(_property_said, results.properties)
+    yield from map(_participation_said, results.participations)
 
 
 def by_attack(results: Results) -> dict[str, list[ReconstructionResult]]:
@@ -141,6 +151,21 @@ def _blind(row: SourceResult) -> float:
 def _property(row: PropertyResult) -> Line:
     seen = f"updates of round {row.round}, {row.clients} clients"
     return Line(row.attack, row.vantage, seen, f"AUC {_area(row)}", bad=row.auc_ci is not None and row.auc_ci[0] > 0.5)
+
+
+def _participation(row: ParticipationResult) -> Line:
+    seen = f"global {row.precision} model, {row.records_per_person:.0f} fresh records of each person"
+    result = f"AUC {row.auc:.2f} {words.interval(row.auc_ci)} over {row.participants + row.newcomers} people"
+    return Line(row.attack, row.vantage, seen, result, bad=row.auc_ci[0] > words.CHANCE)
+
+
+def _participation_said(row: ParticipationResult) -> str:
+    verdict = "can be told" if row.auc_ci[0] > words.CHANCE else "is not shown to be told"
+    return (
+        f"Whether a person took part at all {verdict} from the global {row.precision} model's answers to"
+        f" {row.records_per_person:.0f} records of theirs that nobody trained on: AUC {row.auc:.2f}"
+        f" {words.interval(row.auc_ci)} over {row.participants} people who did and {row.newcomers} who did not."
+    )
 
 
 def _area(row: PropertyResult) -> str:
