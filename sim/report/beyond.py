@@ -79,7 +79,8 @@ def whose(row: ReconstructionResult) -> str:
     if row.unit == "class":
         return f"the final model: {row.records} classes"
     who = "all clients of the round" if row.client is None else f"client {row.client}"
-    return f"{who}: {_many(row.records, 'record')}, {_many(row.steps or 0, 'local step')} each, round {row.round}"
+    steps = _many(row.steps or 0, "local step")
+    return f"{who}: {_many(row.records, 'record')}, {steps}{' each' if row.client is None else ''}, round {row.round}"
 
 
 def decibels(spread: Spread | None) -> str:
@@ -103,7 +104,7 @@ def _many(count: int, thing: str) -> str:
 def _where(rows: Sequence[ReconstructionResult] | Sequence[LabelResult]) -> str:
     if rows[0].client is None:
         return "the sum of one round's updates"
-    return f"the update of {_many(len(rows), 'client')}" if len(rows) == 1 else f"the updates of {len(rows)} clients"
+    return "one client's update" if len(rows) == 1 else f"{len(rows)} clients' updates"
 
 
 def _records(rows: list[ReconstructionResult]) -> Line:
@@ -113,7 +114,7 @@ def _records(rows: list[ReconstructionResult]) -> Line:
         seen, thing = "the final model", "classes"
     else:
         seen, thing = f"{_where(rows)}, {_many(total, 'record')}", "records"
-    exactly = f", {same} exactly" if rows[0].unit == "record" else ""
+    exactly = f", {same} exactly" if same else ""
     result = (
         f"{learnt} of {total:,} {thing}{exactly}; PSNR {_range(rows, 'psnr')}, public {_range(rows, 'public_psnr')}"
     )
