@@ -44,7 +44,6 @@ def tampered(
         ("personal", "float32"),
         ("personal", "int8"),
     )
-    held_out = np.concatenate([~client.member for client in scored(scenario).clients])
     without = twin_answers(folder, UNTAMPERED)
     return TamperingResult(
         how=tampering.how,
@@ -55,7 +54,7 @@ def tampered(
         combine=scenario.federation.combine,
         tampering_allowed=scenario.federation.tampering_allowed if scenario.federation.combine != "mean" else None,
         outcomes=[
-            _outcome(scenario, folder, model, precision, correct[model, precision][held_out], without)
+            _outcome(scenario, folder, model, precision, correct[model, precision], without)
             for model, precision in models
         ],
         amplification=[_amplification(scenario, each) for each in judged] if tampering.how == "truth-serum" else [],
@@ -80,6 +79,8 @@ def _outcome(
 ) -> TamperingOutcome:
     hits = successes(scenario, lambda client: _labeller(scenario, folder, client, model, precision))
     clients = scored(scenario).clients
+    held_out = np.concatenate([~client.member for client in clients])
+    right = right[held_out]
     of_trials = np.repeat([c.person for c in clients], [len(trial.wanted) for trial in trials(scenario)])
     of_held_out = np.repeat([c.person for c in clients], [int((~c.member).sum()) for c in clients])
     twin = without[model] if precision == "float32" else None
@@ -92,7 +93,9 @@ def _outcome(
         success_change=_change(scenario, f"{model} success", twin.success, hits, of_trials) if twin else None,
         accuracy=float(right.mean()),
         accuracy_ci=accuracy_interval(int(right.sum()), len(right)),
-        accuracy_change=_change(scenario, f"{model} accuracy", twin.right, right, of_held_out) if twin else None,
+        accuracy_change=_change(scenario, f"{model} accuracy", twin.right[held_out], right, of_held_out)
+        if twin
+        else None,
     )
 
 

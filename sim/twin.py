@@ -67,7 +67,7 @@ def train_twin(scenario: Scenario, folder: RunFolder, name: str) -> None:
         part.mkdir(parents=True, exist_ok=True)
     federate(twins(scenario)[name], ENGINES["inprocess"], place, Progress(Console(quiet=True)))
     content = {}
-    for model, answered in _answers(scenario, place).items():
+    for model, answered in answers(scenario, place).items():
         content[f"{model} right"], content[f"{model} success"] = answered.right, answered.success
     save_file({key: values.astype(np.uint8) for key, values in content.items()}, _file(folder, name))
     shutil.rmtree(place.path)
@@ -79,7 +79,8 @@ def twin_answers(folder: RunFolder, name: str) -> Answers:
     return {m: Answered(kept[f"{m} right"], kept[f"{m} success"]) for m in ("global", "personal")}
 
 
-def _answers(scenario: Scenario, folder: RunFolder) -> Answers:
+def answers(scenario: Scenario, folder: RunFolder) -> Answers:
+    """What the models in a folder answer about the records that the scenario scores."""
     shared = stored_model(scenario, folder.models / GLOBAL)
     return {
         "global": _ask(scenario, lambda _: shared),
