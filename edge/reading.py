@@ -20,7 +20,8 @@ from edge.artifact import Artifact, ArtifactError
 from edge.quiet import quiet_stderr
 
 Extremes = Float[np.ndarray, "records tensors"]
-_FIXED = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION")  # their ranges are the format's
+FIXED = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION")  # their ranges are the format's
+_PASSED_ON = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "RESHAPE", "SQUEEZE", "TRANSPOSE", "PAD", "PADV2")  # input's ranges
 _ELEMENTWISE = ("ADD", "SUB", "MUL", "DIV")
 
 
@@ -125,8 +126,8 @@ class Reading:
 def read(model: bytes) -> Reading:
     """Read an int8 TFLite file. Raises `ArtifactError` where it is none that `Artifact` can read."""
     artifact = Artifact.from_bytes(model)
-    graph = _unpacked(model)
-    kinds = _kinds(graph)
+    graph = unpacked(model)
+    kinds = kinds_of(graph)
     return Reading(tuple(_layers(graph, kinds)), tuple(_ranges(graph, kinds)), artifact)
 
 
@@ -156,15 +157,15 @@ def float_network(model: bytes, shown: list[int], rng: np.random.Generator | Non
     import flatbuffers  # type: ignore[import-untyped]  # what the schema below needs
     from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
-    whole = _unpacked(model)
+    whole = unpacked(model)
     for tensor in whole.subgraphs[0].tensors:
-        constant = _constant(whole, tensor)
+        constant = constant_of(whole, tensor)
         if constant is not None:
             values = constant.real if rng is None else constant.moved(rng)
             whole.buffers.append(schema.BufferT())
             whole.buffers[-1].data = np.frombuffer(values.tobytes(), dtype=np.uint8)
             tensor.buffer = len(whole.buffers) - 1
-        if _quantised(tensor):
+        if quantised(tensor):
             tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
     whole.subgraphs[0].outputs, whole.signatureDefs = shown, None
     builder = flatbuffers.Builder(len(model) * 5)
@@ -202,7 +203,7 @@ def _layers(whole: Any, kinds: list[str]) -> Iterator[Layer]:  # noqa: ANN401 - 
     makers = {int(o): (kind, op) for kind, op in zip(kinds, graph.operators, strict=True) for o in op.outputs}
     for kind, operator in zip(kinds, graph.operators, strict=True):
         tensors = [graph.tensors[index] for index in operator.inputs if index >= 0]
-        constants = tuple(c for c in (_constant(whole, tensor) for tensor in tensors) if c is not None)
+        constants = tuple(c for c in (constant_of(whole, tensor) for tensor in tensors) if c is not None)
         if constants:
             yield Layer(kind, constants, _flattened(graph, makers, int(operator.inputs[0])))
 
@@ -217,34 +218,31 @@ def _flattened(graph: Any, makers: dict[int, Any], index: int) -> tuple[int, ...
 
 
 def _ranges(whole: Any, kinds: list[str]) -> Iterator[Range]:  # noqa: ANN401 - generated code, untyped
-    """Each range once: a pool or a reshape has its input's."""
-    graph, known = whole.subgraphs[0], set[tuple[float, int]]()
+    """Of the input, and of every activation with a range of its own."""
+    graph = whole.subgraphs[0]
     made = [int(index) for operator in graph.operators for index in operator.outputs]
     for index in [int(graph.inputs[0]), *made]:
         tensor = graph.tensors[index]
-        if not _quantised(tensor) or _says_nothing(graph, kinds, index):
-            continue
-        key = float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
-        if key not in known:
-            known.add(key)
-            yield Range(tensor.name.decode(), index, *key)
+        if quantised(tensor) and not _says_nothing(graph, kinds, index):
+            quantization = tensor.quantization
+            yield Range(tensor.name.decode(), index, float(quantization.scale[0]), int(quantization.zeroPoint[0]))
 
 
 def _says_nothing(graph: Any, kinds: list[str], index: int) -> bool:  # noqa: ANN401 - generated code, untyped
-    """Whether a range is fixed by the format, or was spoilt: where an elementwise operator is the only one to use an
-    activation, the converter works in place, and what it records is the range of the result as well.
+    """Whether a range is the format's, or its input's (a pool's, a reshape's), or was spoilt: where an elementwise
+    operator is the only one to use an activation, the converter works in place, and records the result's range as well.
     """
     operators = list(zip(kinds, graph.operators, strict=True))
     users = [kind for kind, operator in operators if index in operator.inputs]
-    return (len(users) == 1 and users[0] in _ELEMENTWISE) or any(
-        kind in _FIXED for kind, operator in operators if index in operator.outputs
-    )
+    makers = [kind for kind, operator in operators if index in operator.outputs]
+    spoilt = len(users) == 1 and users[0] in _ELEMENTWISE
+    return spoilt or any(kind in FIXED or kind in _PASSED_ON for kind in makers)
 
 
-def _constant(whole: Any, tensor: Any) -> Constant | None:  # noqa: ANN401 - generated code, untyped
+def constant_of(whole: Any, tensor: Any) -> Constant | None:  # noqa: ANN401 - generated code, untyped
     """A quantised tensor with values of its own; None for activations, and for shapes and axes."""
     data = whole.buffers[tensor.buffer].data
-    if data is None or len(data) == 0 or not _quantised(tensor):
+    if data is None or len(data) == 0 or not quantised(tensor):
         return None
     from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
@@ -260,12 +258,13 @@ def _constant(whole: Any, tensor: Any) -> Constant | None:  # noqa: ANN401 - gen
     )
 
 
-def _quantised(tensor: Any) -> bool:  # noqa: ANN401 - generated code, untyped
+def quantised(tensor: Any) -> bool:  # noqa: ANN401 - generated code, untyped
+    """Whether a tensor has a scale; shapes and axes have none."""
     quantization = tensor.quantization
     return quantization is not None and quantization.scale is not None and len(quantization.scale) > 0
 
 
-def _kinds(whole: Any) -> list[str]:  # noqa: ANN401 - generated code, untyped
+def kinds_of(whole: Any) -> list[str]:  # noqa: ANN401 - generated code, untyped
     """What each operator is, in the order of execution."""
     names = _operator_names()
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in whole.operatorCodes]
@@ -279,7 +278,8 @@ def _operator_names() -> dict[int, str]:
     return {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
-def _unpacked(model: bytes) -> Any:  # noqa: ANN401 - generated code, untyped
+def unpacked(model: bytes) -> Any:  # noqa: ANN401 - generated code, untyped
+    """A TFLite file as objects that can be changed and packed again."""
     from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
     return schema.ModelT.InitFromPackedBuf(model)

@@ -6,7 +6,7 @@ import json
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -17,7 +17,7 @@ from edge.artifact import Artifact
 from edge.check import compare
 from edge.devices import DEVICES, fits
 from edge.export import export_int8, trace
-from sim.data.federation import ClientData
+from sim.data.federation import ClientData, Labelled
 from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name, write_atomically
 from sim.given import federation_of, fresh_model, stored_model
@@ -67,14 +67,24 @@ def calibration_records(scenario: Scenario, owners: tuple[ClientData, ...]) -> B
     """The records that set a model's quantisation ranges, as the scenario chooses them."""
     if scenario.edge.calibration == "population":
         return drawn(scenario, federation_of(scenario).population.x)
+    return drawn(scenario, np.concatenate([x for x, _ in calibration_pools(scenario, owners)]))
+
+
+def calibration_pools(scenario: Scenario, owners: tuple[ClientData, ...]) -> list[Labelled]:
+    """Each owner's records that calibration draws from, where it does not draw from the population."""
     member = scenario.edge.calibration == "members"
-    return drawn(scenario, np.concatenate([(c.members if member else c.held_out)[0] for c in owners]))
+    return [client.members if member else client.held_out for client in owners]
 
 
 def drawn(scenario: Scenario, pool: Batch) -> Batch:
     """As many of `pool` as the scenario calibrates with."""
-    count = min(scenario.edge.calibration_records, len(pool))
-    return pool[np.sort(generator(scenario.seed, "calibration").choice(len(pool), count, replace=False))]
+    return pool[drawn_rows(scenario, len(pool))]
+
+
+def drawn_rows(scenario: Scenario, size: int) -> Int[np.ndarray, " drawn"]:
+    """Which of `size` records those are."""
+    count = min(scenario.edge.calibration_records, size)
+    return np.sort(generator(scenario.seed, "calibration").choice(size, count, replace=False))
 
 
 def calibration_card(scenario: Scenario) -> Calibration:

@@ -158,7 +158,12 @@ def _pairs(scenario: Scenario, targets: list[Target]) -> Iterator[tuple[Target, 
 
 
 def _meant_for(attack: str, target: Target) -> bool:
-    """A server that deviates does so for one attack; all others can be made without, and are tried where they are."""
+    """A server that deviates does so for one attack; all others can be made without, and are tried where they are.
+
+    The holder of a file may query it too; what needs no more is tried by whoever may only query, with the same result.
+    """
+    if "file of the model" in ATTACKS[attack].needs or target.vantage == "device":
+        return target.vantage == "device" and "file of the model" in ATTACKS[attack].needs
     if attack not in MAKERS:
         return target.vantage != "malicious-server"
     model = "personal" if MAKERS[attack].kind == "personalize" else "global"

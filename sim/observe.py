@@ -17,10 +17,11 @@ from clients.weights import load_vector
 from edge.artifact import Artifact
 from edge.runtimes import predict
 from sim.data.federation import ClientData, Federation
-from sim.export import drawn, export_bytes
+from sim.export import calibration_card, drawn, export_bytes
 from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name
 from sim.given import federation_of, fresh_model, stored_model
+from sim.holder import opened
 from sim.prepare import Prepared, stranger_side
 from sim.results import Precision
 from sim.scenario import Scenario
@@ -67,6 +68,8 @@ def observe(scenario: Scenario, folder: RunFolder, prepared: Prepared) -> list[T
         of_one = vantage == "query"
         clients = len(federation.clients) if of_one else federation.participants
         targets.append(Target(vantage, "personal" if of_one else "global", precision, output, clients, observations))
+    if any("file of the model" in ATTACKS[name].needs for name in scenario.attacks.names if name in ATTACKS):
+        targets.append(view.holder(targets[-1]))
     return [*targets, *(_labels(target) for target in targets if _worth_labels(scenario, target))]
 
 
@@ -196,6 +199,16 @@ class _View:
             for client in self.federation.clients
         )
 
+    def holder(self, querier: Target) -> Target:
+        """Somebody who has a personal model's file, and can ask it what whoever may query it can."""
+        records, folder = calibration_card(self.scenario).records, self.folder
+        files = [folder.artifact(personal_name(client.client)).read_bytes() for client in self.federation.clients]
+        observations = tuple(
+            replace(each, vantage="device", file=opened(self.scenario, file, records))
+            for each, file in zip(querier.observations, files, strict=True)
+        )
+        return replace(querier, vantage="device", observations=observations)
+
     def float_references(self) -> tuple[Reference, ...]:
         return _float_references(self.scenario, self.prepared.trained_on, self.prepared.global_)
 
@@ -235,7 +248,7 @@ def _device_references(scenario: Scenario, trained_on: Masks, vectors: Vectors) 
         )
         for weights in vectors
     ]
-    return tuple(Reference(oracle, mask) for oracle, mask in zip(oracles, trained_on, strict=True))
+    return tuple(Reference(o, mask, weights) for o, mask, weights in zip(oracles, trained_on, vectors, strict=True))
 
 
 def _device_oracle(artifact: Artifact) -> Oracle:
@@ -255,6 +268,6 @@ def _float_predictor(scenario: Scenario, weights: Float[np.ndarray, " params"]) 
 def _float_references(scenario: Scenario, trained_on: Masks, vectors: Vectors) -> tuple[Reference, ...]:
     # Oracles only for their notes: many attacks ask each reference about the same records.
     return tuple(
-        Reference(Oracle(_float_predictor(scenario, weights)), mask)
+        Reference(Oracle(_float_predictor(scenario, weights)), mask, weights)
         for weights, mask in zip(vectors, trained_on, strict=True)
     )

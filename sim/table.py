@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.budgets import Plan
-from sim.report import beyond, recovered, tampered, words
+from sim.report import beyond, calibrated, recovered, tampered, words
 from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TamperingResult, TprAtFpr, Utility
 
 MAX_WIDTH = 100
@@ -33,10 +33,12 @@ def render(results: Results, console: Console, report: Path | None = None) -> No
     masks = [_masks(results)] if results.recoveries else []
     more = [_beyond(results)] if beyond.lines(results) else []
     tampering = [_tampering(results.tampering)] if results.tampering else []
+    calibration = [_calibration(results)] if results.calibration_leak else []
     for section in (
         _attacks(results, width),
         *masks,
         *more,
+        *calibration,
         *tampering,
         *protected,
         _controls(results),
@@ -141,6 +143,15 @@ def _masks(results: Results) -> Table:
         cells = (f"client {row.victim}", recovered.who(row), f"{row.searched:,}")
         found = Text("recovered", "bold red") if row.recovered else Text("not found")
         table.add_row(*map(Text, (*cells, f"{row.cpu_seconds:.1f}", recovered.full_search(row))), found)
+    return table
+
+
+def _calibration(results: Results) -> Table:
+    columns = ("files", "AUC", "surely in", "surely out", "control AUC")
+    table = grid("Who was in the calibration set, from the ranges in the file", columns, 1)
+    for row in results.calibration_leak:
+        cells = (calibrated.auc(row), calibrated.right(row.found), calibrated.right(row.excluded))
+        table.add_row(*map(Text, (calibrated.model(row), *cells, calibrated.public_auc(row))))
     return table
 
 
