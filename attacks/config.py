@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from attacks.malicious.config import ProbeConfig
 from attacks.registry import ATTACKS, RECOVERIES
 
 USUAL = ("loss", "lira", "rmia", "cosine", "loss-series")  # a few minutes at most; the others are for asking
@@ -30,6 +31,8 @@ class AttackConfig(BaseModel):
         description="reconstruction: clients whose first updates are taken apart, from fewest records to most",
     )
     victim_records: int = Field(8, ge=1, le=64, description="reconstruction: records of each that are sought at most")
+
+    probes: ProbeConfig = ProbeConfig()
 
     @field_validator("names")
     @classmethod

@@ -22,6 +22,8 @@ from clients.weights import load_arrays, to_arrays
 Split = tuple[Float[np.ndarray, "records ..."], Int[np.ndarray, " records"]]
 PERSONALIZE = "personalize"
 ROUNDS = "rounds"  # in a client's state and its last report: rounds it trained in
+_PERSONALISED = "personalised"  # in its state: personal models it made
+_ONE = {ROUNDS: "round", _PERSONALISED: "personal model"}
 _STATE = "privacy"
 
 
@@ -42,9 +44,10 @@ class ClientRecipe:
     build: Callable[[], nn.Module]
     training: TrainingConfig
     personalization: TrainingConfig
-    keep: Callable[[int, nn.Module], None]  # stores the personal model on the device
+    keep: Callable[[int, int, nn.Module], None]  # client number, round: stores the personal model on the device
     noise: RecordNoise | None = None
     rounds_allowed: int | None = None  # training rounds that the client's own budget has room for; None: no limit
+    personalizations_allowed: int | None = None  # and personal models that it has room for
     mods: tuple[Mod, ...] = ()  # around everything, outermost first
     register: Callable[[ClientApp], None] | None = None  # adds the message types that the mods answer themselves
 
@@ -65,15 +68,16 @@ def client_app(recipe: ClientRecipe) -> ClientApp:
 
     @app.train()
     def fit(message: Message, context: Context) -> Message:
-        _spend(context, recipe.rounds_allowed)
+        _spend(context, ROUNDS, recipe.rounds_allowed)
         model, metrics = _train(recipe, recipe.training, message, _client(context))
         return _reply(message, metrics, to_arrays(model))
 
     @app.train(PERSONALIZE)
     def personalize(message: Message, context: Context) -> Message:
+        _spend(context, _PERSONALISED, recipe.personalizations_allowed)
         model, _ = _train(recipe, recipe.personalization, message, _client(context))
-        recipe.keep(_client(context), model)
-        return _reply(message, MetricRecord({ROUNDS: _rounds(context)}))
+        recipe.keep(_client(context), _round(message), model)
+        return _reply(message, MetricRecord({ROUNDS: _count(context, ROUNDS)}))
 
     return app
 
@@ -82,16 +86,21 @@ def _client(context: Context) -> int:
     return int(context.node_config["partition-id"])
 
 
-def _rounds(context: Context) -> int:
-    return int(context.state[_STATE][ROUNDS]) if _STATE in context.state else 0  # type: ignore[arg-type]  # as _spend wrote
+def _count(context: Context, what: str) -> int:
+    return int(context.state[_STATE].get(what, 0)) if _STATE in context.state else 0  # type: ignore[arg-type]  # as _spend wrote
 
 
-def _spend(context: Context, allowed: int | None) -> None:
-    """Note one more round in the client's own state, before it trains; or refuse to."""
-    done = _rounds(context)
+def _spend(context: Context, what: str, allowed: int | None) -> None:
+    """Note one more round, or personal model, in the client's own state, before it trains; or refuse to."""
+    done = _count(context, what)
     if allowed is not None and done >= allowed:
-        raise BudgetSpentError(f"one more round than {done} would pass max_epsilon")
-    context.state[_STATE] = ConfigRecord({ROUNDS: done + 1})
+        raise BudgetSpentError(f"one more {_ONE[what]} than {done} would pass max_epsilon")
+    counts = {each: _count(context, each) for each in _ONE}
+    context.state[_STATE] = ConfigRecord({**counts, what: done + 1})
+
+
+def _round(message: Message) -> int:
+    return int(message.content.config_records["config"]["server-round"])  # type: ignore[arg-type]  # the server sets an int
 
 
 def _train(
@@ -101,8 +110,7 @@ def _train(
     torch.set_num_threads(1)  # one thread in every engine: sums in the same order, so bit-identical weights
     content, (x, y), model = message.content, recipe.load(client), recipe.build()
     load_arrays(model, content.array_records["arrays"])
-    server_round = int(content.config_records["config"]["server-round"])  # type: ignore[arg-type]  # the server sets an int
-    rng = generator(recipe.seed, message.metadata.message_type, server_round, client)
+    rng = generator(recipe.seed, message.metadata.message_type, _round(message), client)
     if recipe.noise is None:
         return model, MetricRecord({"loss": train(model, x, y, config, rng), WEIGHT: len(y)})
     from clients.dp_sgd import train_privately  # Opacus takes seconds to import

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 from clients.app import PERSONALIZE
 from clients.privacy import BudgetSpentError
 from server.aggregation import Exchange, RoundRefusedError, in_the_open
+from server.probing import Line
 from server.received import reported
 from server.strategy import (
     ClientFailedError,
@@ -34,7 +35,8 @@ class ServerRecipe:
     """What a server app is handed.
 
     `observe` sees each round as it ends; `finish` gets the final global model and what each client reported when it
-    personalised; `stopped` is told why, if training ends before its last round.
+    personalised; `stopped` is told why, if training ends before its last round. `afterwards` is for a server that
+    deviates, when all of that is done: it gets its line to the clients and the final global model.
     """
 
     seed: int
@@ -49,6 +51,7 @@ class ServerRecipe:
     exchange: Callable[[dict[int, int]], Exchange] = lambda nodes: in_the_open  # noqa: ARG005  # knows node ids only then
     settings: Callable[[], dict[str, float]] = dict  # what each round's message tells the clients besides the weights
     rounds_allowed: int | None = None  # by the budget of the server's own noise; None: no limit
+    afterwards: Callable[[Line, ArrayRecord], None] | None = None
     patience: float = 120.0  # seconds to wait for all clients to connect
 
 
@@ -61,6 +64,8 @@ def server_app(recipe: ServerRecipe) -> ServerApp:
         nodes = find_clients(grid, recipe.clients, recipe.patience)
         arrays = train(grid, nodes, recipe)
         recipe.finish(arrays, personalize(grid, nodes, arrays, recipe.plan.rounds + 1))
+        if recipe.afterwards:
+            recipe.afterwards(Line(grid, nodes, recipe.exchange(nodes), recipe.settings), arrays)
 
     return app
 

@@ -26,6 +26,7 @@ from sim.scenario import Scenario
 Unit = Literal["record", "client"]
 UNITS: tuple[Unit, Unit] = ("record", "client")
 _OUTSIDE = ("peer", "global-user")  # who sees global models, and neither who took part nor what came in
+MALICIOUS = "malicious-server"  # it may query a personal model as well, if it had one made
 _PART = "; a record is part of its client"
 
 
@@ -71,8 +72,11 @@ def budgets(scenario: Scenario, participation: Participation) -> list[Budget]:
             why += "; secure aggregation hides single updates, and promises nothing about what their sum gives away"
         return [_nothing(unit, "every vantage", why) for unit in UNITS]
     aggregating = "server" if scenario.aggregation.protocol == "none" else "aggregator"
+    deviating = (MALICIOUS,) if participation.probed or participation.personal > 1 else ()
     return [
-        _row(scenario, participation, unit, vantage) for unit in UNITS for vantage in (aggregating, *_OUTSIDE, "query")
+        _row(scenario, participation, unit, vantage)
+        for unit in UNITS
+        for vantage in (aggregating, *deviating, *_OUTSIDE, "query")
     ]
 
 
@@ -84,7 +88,7 @@ def _row(scenario: Scenario, participation: Participation, unit: Unit, vantage: 
     )
     best = min(promises, key=lambda promise: promise.epsilon, default=None)
     if best is None or math.isinf(best.epsilon):
-        return _nothing(unit, vantage, _why_not(scenario, unit, vantage))
+        return _nothing(unit, vantage, _why_not(scenario, participation, unit, vantage))
     source = scenario.privacy.client if best.adjacency != _RECORD else scenario.privacy.record
     assert source is not None
     return Budget(
@@ -112,12 +116,19 @@ def _from_record_noise(
     config, rounds = scenario.privacy.record, participation.most
     if config is None or unit == "client":
         return
-    personal, steps = vantage == "query", config.steps(scenario.training.epochs)
+    personal = participation.personal if vantage in ("query", MALICIOUS) else 0
+    steps, tuning = config.steps(scenario.training.epochs), config.steps(scenario.personalization.epochs) * personal
     why = f"DP-SGD on the client, {steps * rounds:,} steps in {rounds} rounds"
-    why += f" and {config.steps(scenario.personalization.epochs):,} of personalisation" if personal else ""
+    why += f" and {tuning:,} of personalisation" if personal else ""
+    why += _deviating(participation)
     yield _Promise(record_epsilon(scenario, rounds, personal=personal), _RECORD, why, own=True)
     if vantage in _OUTSIDE and scenario.federation.sampling == "poisson" and config.sampling_rate == 1:
         yield _one_coin(scenario, len(participation.arrived), steps, config.delta)
+
+
+def _deviating(participation: Participation) -> str:
+    probes = len(participation.probed)
+    return f"; {probes} of the rounds are those of a server that deviates" if probes else ""
 
 
 def _one_coin(scenario: Scenario, rounds: int, steps: int, delta: float) -> _Promise:
@@ -139,15 +150,18 @@ def _from_client_noise(
 ) -> Iterator[_Promise]:
     """For a record, what its whole client is promised: the record may turn the client's update into any other."""
     config, rounds, record = scenario.privacy.client, len(participation.arrived), unit == "record"
-    if config is None or vantage == "query":
+    if config is None or vantage == "query" or (vantage == MALICIOUS and participation.personal > 1):
         return
     part = _PART if record else ""
     if config.where == "local":
         why = f"each client adds noise to its own update, in {participation.most} rounds at most{part}"
+        why += _deviating(participation)
         yield _Promise(local_epsilon(scenario, participation.most), _CLIENT_REPLACED, why, own=True)
     elif config.where == "distributed":
-        why = f"noise that the clients add inside secure aggregation, as it arrived in {rounds} rounds{part}"
-        found = distributed_epsilon(scenario, participation.arrived, replaced=record)
+        sums = participation.arrived + participation.probed
+        why = f"noise that the clients add inside secure aggregation, as it arrived in {len(sums)} rounds{part}"
+        why += _deviating(participation)
+        found = distributed_epsilon(scenario, sums, replaced=record)
         yield _Promise(found, _RECORD_REPLACED if record else _CLIENT_ZERO, why, "RDP of Skellam noise")
     elif vantage in _OUTSIDE:
         why = f"noise that the server adds to the sum of each of {rounds} rounds{part}"
@@ -168,11 +182,11 @@ def _nothing(unit: Unit, vantage: str, why: str) -> Budget:
     )
 
 
-def _why_not(scenario: Scenario, unit: Unit, vantage: str) -> str:
+def _why_not(scenario: Scenario, participation: Participation, unit: Unit, vantage: str) -> str:
     client = scenario.privacy.client
     if client is None:
         return "noise for single records promises next to nothing about a whole client"
-    if vantage == "query":
+    if vantage == "query" or (vantage == MALICIOUS and participation.personal > 1 and client.where != "central"):
         return "a personal model is trained on its client's own records after the noise, and without any"
     if client.where == "central":
         return "central noise is added by the server, so it is no protection from the server"

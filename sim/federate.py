@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from clients.app import ROUNDS, ClientRecipe, Split, client_app
 from clients.training import logits
 from clients.weights import load_arrays, load_vector, to_arrays
 from server.app import ServerRecipe, server_app
+from server.probing import Line
 from server.strategy import RoundRecord
 from sim import transcript
 from sim.collusion import Notebook
@@ -32,8 +34,17 @@ from sim.transcript import Ledger
 GLOBAL = "global.safetensors"
 
 
-def federate(scenario: Scenario, engine: Engine, folder: RunFolder, progress: Progress) -> None:
-    """Run the federation and the personalisation; fills `transcript/` and `models/`."""
+def federate(
+    scenario: Scenario,
+    engine: Engine,
+    folder: RunFolder,
+    progress: Progress,
+    afterwards: Callable[[Line, ArrayRecord], None] | None = None,
+) -> None:
+    """Run the federation and the personalisation; fills `transcript/` and `models/`.
+
+    `afterwards` is what a server that deviates does when all is done, see `sim.probe`.
+    """
     torch.set_num_threads(1)
     unmasks = MASK_RECOVERY in scenario.attacks.names
     protections, stopped = protect(scenario, Notebook(folder.transcript) if unmasks else None), ""
@@ -70,6 +81,7 @@ def federate(scenario: Scenario, engine: Engine, folder: RunFolder, progress: Pr
             exchange=protections.exchange,
             settings=protections.settings,
             rounds_allowed=protections.rounds_of_the_server,
+            afterwards=afterwards,
         )
     )
     engine(server, client_app(client_recipe(scenario, folder, protections)), len(federation.clients))
@@ -83,9 +95,10 @@ def client_recipe(scenario: Scenario, folder: RunFolder, protections: Protection
         build=_Build(scenario),
         training=scenario.training,
         personalization=scenario.personalization,
-        keep=_Keep(folder),
+        keep=_Keep(folder, scenario.federation.rounds + 1),
         noise=protections.noise,
         rounds_allowed=protections.rounds_of_a_client,
+        personalizations_allowed=protections.personal_models_of_a_client,
         mods=protections.mods,
         register=protections.register,
     )
@@ -129,6 +142,11 @@ class _Build:
 @dataclass(frozen=True, slots=True)
 class _Keep:
     folder: RunFolder
+    honest: int  # the round in which the protocol has everybody personalise
 
-    def __call__(self, client: int, model: nn.Module) -> None:
-        save_file(model.state_dict(), self.folder.personal_model(client))
+    def __call__(self, client: int, server_round: int, model: nn.Module) -> None:
+        """The personal models of a server that deviates lie apart from the honest ones."""
+        mine = self.folder.personal_model(client)
+        if server_round != self.honest:
+            mine = transcript.probed_model(self.folder.transcript, server_round, client)
+        save_file(model.state_dict(), mine)

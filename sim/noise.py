@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from attacks.malicious.making import MAKERS, Kind
+from attacks.malicious.making import planned as probes_planned
 from clients.privacy import ClientPrivacyConfig, RecordPrivacyConfig
 from server.strategy import sample_clients
 from sim.given import federation_of, fresh_model
@@ -22,7 +24,9 @@ class Participation:
     """Who took part, planned or real: it depends on the schedule and on drop-outs, never on anybody's records."""
 
     arrived: tuple[int, ...]  # for each round that released something, how many clients' updates were in it
-    trained: tuple[int, ...]  # for each client, the rounds it trained in
+    trained: tuple[int, ...]  # for each client, the rounds it trained in, those of a server that deviates among them
+    probed: tuple[int, ...] = ()  # as `arrived`, for rounds of a server that deviates: only it gets to see them
+    personal: int = 1  # models that a client personalised, the most of any
 
     @property
     def most(self) -> int:
@@ -39,14 +43,26 @@ class Strengths:
 
 
 def planned(scenario: Scenario) -> Participation:
-    """Who is to take part, if nobody drops out."""
+    """Who is to take part, if nobody drops out, and if the server deviates as often as its attacks ask for."""
     clients = federation_of(scenario).participants
     rounds = range(1, scenario.federation.rounds + 1)
     schedule = [sample_clients(clients, scenario.federation, scenario.seed, number) for number in rounds]
+    probes = _probes(scenario, "train")
     return Participation(
         arrived=tuple(map(len, schedule)),
-        trained=tuple(sum(client in sampled for sampled in schedule) for client in range(clients)),
+        trained=tuple(sum(client in sampled for sampled in schedule) + probes for client in range(clients)),
+        probed=(clients,) * probes,
+        personal=1 + _probes(scenario, "personalize"),
     )
+
+
+def _probes(scenario: Scenario, kind: Kind) -> int:
+    """Rounds of this kind that a server which deviates makes at most, beside the protocol's. Every client is asked."""
+    attacks, clients = scenario.attacks, federation_of(scenario).participants
+    if not any(name in MAKERS for name in attacks.names):
+        return 0
+    model = fresh_model(scenario)
+    return sum(probes_planned(name, kind, attacks.probes, model, clients) for name in attacks.names)
 
 
 @lru_cache(maxsize=8)
@@ -63,8 +79,8 @@ def strengths(scenario: Scenario) -> Strengths:
     )
 
 
-def record_epsilon(scenario: Scenario, rounds: int, *, personal: bool) -> float:
-    """Of DP-SGD over a client's rounds, and of its personalisation where that is seen too. Unit: record.
+def record_epsilon(scenario: Scenario, rounds: int, *, personal: int) -> float:
+    """Of DP-SGD over a client's rounds, and over as many personal models as are seen too. Unit: record.
 
     No amplification by the sampling of clients: the server knows who took part, and the steps of a round share a coin.
     """
@@ -74,7 +90,7 @@ def record_epsilon(scenario: Scenario, rounds: int, *, personal: bool) -> float:
     assert config is not None
     assert noise is not None
     steps = config.steps(scenario.training.epochs) * rounds
-    steps += config.steps(scenario.personalization.epochs) if personal else 0
+    steps += config.steps(scenario.personalization.epochs) * personal
     return epsilon(subsampled_gaussian(noise, config.sampling_rate, steps), config.delta)
 
 
@@ -135,10 +151,17 @@ def rounds_of_a_client(scenario: Scenario) -> int | None:
     limits, most = [], planned(scenario).most
     record, client = scenario.privacy.record, scenario.privacy.client
     if record and record.max_epsilon:
-        limits.append(_most(most, lambda rounds: record_epsilon(scenario, rounds, personal=True), record.max_epsilon))
+        models = planned(scenario).personal
+        limits.append(_most(most, lambda rounds: record_epsilon(scenario, rounds, personal=models), record.max_epsilon))
     if client and client.max_epsilon and client.where == "local":
         limits.append(_most(most, lambda rounds: local_epsilon(scenario, rounds), client.max_epsilon))
     return min(limits, default=None)
+
+
+def personal_models_of_a_client(scenario: Scenario) -> int | None:
+    """How many personal models a client's own budget was planned for. None: no limit."""
+    record = scenario.privacy.record
+    return planned(scenario).personal if record and record.max_epsilon else None
 
 
 def rounds_of_the_server(scenario: Scenario) -> int | None:
@@ -155,7 +178,7 @@ def _record_noise(scenario: Scenario, config: RecordPrivacyConfig) -> float:
 
     assert config.epsilon is not None
     steps = config.steps(scenario.training.epochs) * planned(scenario).most
-    steps += config.steps(scenario.personalization.epochs)
+    steps += config.steps(scenario.personalization.epochs) * planned(scenario).personal
     return solve_noise(lambda z: subsampled_gaussian(z, config.sampling_rate, steps), config.epsilon, config.delta)
 
 
@@ -168,8 +191,9 @@ def _client_noise(scenario: Scenario, config: ClientPrivacyConfig) -> float:
         return solve_noise(lambda z: subsampled_gaussian(z, rate, rounds), config.epsilon, config.delta)
     if config.where == "local":
         return solve_noise(lambda z: local_gaussian(z, most), config.epsilon, config.delta)
-    noise = solve_noise(lambda z: gaussian(z, rounds), config.epsilon, config.delta)
-    while distributed_epsilon(scenario, planned(scenario).arrived, noise_multiplier=noise) > config.epsilon:
+    sums = planned(scenario).arrived + planned(scenario).probed
+    noise = solve_noise(lambda z: gaussian(z, len(sums)), config.epsilon, config.delta)
+    while distributed_epsilon(scenario, sums, noise_multiplier=noise) > config.epsilon:
         noise *= 1.005  # whole numbers, and who the coins leave out, cost a little more than a Gaussian
     return noise
 

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from attacks.malicious.making import Kind
 from attacks.observation import Observation, Oracle, Output, Predictor, Records, Reference, Vantage
 from attacks.registry import ATTACKS
 from clients.training import logits
@@ -23,6 +24,7 @@ from sim.folder import RunFolder, personal_name
 from sim.given import federation_of, fresh_model, stored_model
 from sim.holder import opened
 from sim.prepare import Prepared, stranger_side
+from sim.probe import kinds, observation, probes
 from sim.results import Precision
 from sim.scenario import Scenario
 from sim.tampering import scored
@@ -70,7 +72,17 @@ def observe(scenario: Scenario, folder: RunFolder, prepared: Prepared) -> list[T
         targets.append(Target(vantage, "personal" if of_one else "global", precision, output, clients, observations))
     if any("file of the model" in ATTACKS[name].needs for name in scenario.attacks.names if name in ATTACKS):
         targets.append(view.holder(targets[-1]))
+    targets += [_malicious(scenario, folder, kind) for kind in kinds(scenario)]
     return [*targets, *(_labels(target) for target in targets if _worth_labels(scenario, target))]
+
+
+def _malicious(scenario: Scenario, folder: RunFolder, kind: Kind) -> Target:
+    """A server that deviates: what it knew before, and its probes of this kind."""
+    seen = replace(observation(scenario, kind), probes=probes(scenario, folder, kind))
+    assert seen.client is not None
+    clients = int(seen.client.max()) + 1
+    attacked: Literal["global", "personal"] = "personal" if kind == "personalize" else "global"
+    return Target("malicious-server", attacked, "float32", None, clients, (seen,))
 
 
 def _worth_labels(scenario: Scenario, target: Target) -> bool:

@@ -22,7 +22,14 @@ from server.robust import RobustMean
 from server.strategy import Release, weighted_mean
 from sim.collusion import ROUND, Notebook
 from sim.given import federation_of
-from sim.noise import distributed_epsilon, rounds_of_a_client, rounds_of_the_server, skellam, strengths
+from sim.noise import (
+    distributed_epsilon,
+    personal_models_of_a_client,
+    rounds_of_a_client,
+    rounds_of_the_server,
+    skellam,
+    strengths,
+)
 from sim.scenario import Scenario
 from sim.tampering import boost, most_trained_on
 
@@ -48,6 +55,7 @@ class Protections:
     settings: Settings = dict
     exchange: Callable[[Nodes], Exchange] = lambda nodes: in_the_open  # noqa: ARG005  # nobody needs to be addressed
     rounds_of_a_client: int | None = None
+    personal_models_of_a_client: int | None = None
     rounds_of_the_server: int | None = None
 
 
@@ -67,6 +75,7 @@ def protect(scenario: Scenario, notebook: Notebook | None = None) -> Protections
         settings=settings,
         exchange=aggregation.exchange,
         rounds_of_a_client=rounds_of_a_client(scenario),
+        personal_models_of_a_client=personal_models_of_a_client(scenario),
         rounds_of_the_server=rounds_of_the_server(scenario),
     )
 

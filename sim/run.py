@@ -23,6 +23,7 @@ from sim.judge import SCHEMA, judge, table, truth_of
 from sim.observe import observe
 from sim.preflight import preflight
 from sim.prepare import prepare, preparing
+from sim.probe import probing
 from sim.progress import Progress
 from sim.recovery import recover_updates
 from sim.report import write_report
@@ -41,7 +42,7 @@ def run(scenario: Scenario, engine: str, parent: Path, progress: Progress) -> tu
         progress.say(f"{dropped:,} exact duplicates left out: a non-member identical to a member is none")
     with _timed(folder, "prepare"), preparing(scenario, folder, progress):
         with _timed(folder, "federate"), progress.stage("federating", scenario.federation.rounds + 1):
-            federate(scenario, ENGINES[engine], folder, progress)
+            federate(scenario, ENGINES[engine], folder, progress, probing(scenario, folder, progress))
         with _timed(folder, "export"), progress.stage("exporting", len(federation_of(scenario).clients) + 1):
             export(scenario, folder, progress)
     return folder, attack(scenario, folder, progress)

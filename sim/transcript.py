@@ -54,6 +54,8 @@ class Ledger:
 
     rounds: dict[int, int]
     stopped: str
+    probed: tuple[int, ...] = ()  # for each answered round of a server that deviates, how many clients were in it
+    personal: int = 1  # models that a client personalised, the most of any
 
 
 def close(folder: Path, ledger: Ledger) -> None:
@@ -64,7 +66,24 @@ def close(folder: Path, ledger: Ledger) -> None:
 def ledger(folder: Path) -> Ledger:
     """How training ended."""
     content = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
-    return Ledger({int(client): rounds for client, rounds in content["rounds"].items()}, content["stopped"])
+    return Ledger(
+        rounds={int(client): rounds for client, rounds in content["rounds"].items()},
+        stopped=content["stopped"],
+        probed=tuple(content["probed"]),
+        personal=content["personal"],
+    )
+
+
+def probed_model(folder: Path, server_round: int, client: int) -> Path:
+    """Where a personal model lies that a client made of what a server sent it beside the protocol."""
+    return probes(folder) / f"personal-{server_round:06d}-{client:04d}.safetensors"
+
+
+def probes(folder: Path) -> Path:
+    """Where the rounds of a server that deviates are kept: what it sent, and what came back."""
+    place = folder / "probes"
+    place.mkdir(exist_ok=True)
+    return place
 
 
 class ServerRounds(Sequence[ServerRound]):

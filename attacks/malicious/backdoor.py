@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from attacks.broadcast import answers, parameters, resting
+from attacks.broadcast import resting
 from attacks.malicious.targets import Scores, score_each
 from attacks.observation import Guess, Observation, Probe, Records
 from attacks.signals import scaled_confidence
@@ -43,22 +43,20 @@ def craft(
 
 
 def run(observation: Observation, rng: np.random.Generator) -> Guess:  # noqa: ARG001  # nothing is left to chance
-    """Score: how much surer of the label the personal model is than the model that was sent to be personalised.
+    """Score: how sure the personal model is of the record's label, log(p_y / (1 - p_y)): the loss, without its ties.
 
-    The difference of log(p_y / (1 - p_y)), which orders as the fall of the loss does where that is small, and does not
-    tie where the record was learnt by heart. Unit: record. Vantage: a server that deviates, and may query the personal
-    model made of what it sent. A record of a client that did not personalise scores like the attacker's median record.
+    Not its fall since what was sent: records are pushed unequally far, which the fall would show first. Unit: record.
+    Vantage: a server that deviates, and may query the personal model made of what it sent. A record of a client that
+    did not personalise scores like the attacker's median record.
     """
-    assert observation.architecture is not None
-    model, asked = resting(observation.architecture), 0
+    asked = 0
 
     def measure(probe: Probe, client: int, records: Records) -> Scores:
         nonlocal asked
         oracle = replace(probe.personal[client], queries=0, _notes={})
-        sent = answers(model, parameters(model, probe.sent[client]), records.x)
-        after = scaled_confidence(oracle(records.x), records.y, oracle.output, oracle.resolution)
+        sure = scaled_confidence(oracle(records.x), records.y, oracle.output, oracle.resolution)
         asked += oracle.queries
-        return after - scaled_confidence(sent, records.y)
+        return sure
 
     guess = score_each(NAME, observation, measure)
     return replace(guess, queries_per_record=asked / len(observation.candidates))

@@ -15,7 +15,7 @@ from attacks.observation import Guess, Observation, Probe, Records
 NAME = "detector-neuron"
 RIDGE = 0.1  # of the mean variance, added to each feature's own: the population has fewer records than features
 TINY = float(np.finfo(np.float32).tiny)
-CLOSEST = 0.9  # of its own record's response: where the threshold lies at most
+JUST_BELOW = (0.9, 0.98)  # of its own record's response: where the threshold lies
 Vector = Float[np.ndarray, " params"]
 Features = Float[np.ndarray, "records features"]
 
@@ -33,10 +33,10 @@ def craft(
     """The weights w with their units turned into detectors of the `part`-th so many targets, as `_watched`.
 
     A unit's direction is the target's features less the population's mean, whitened by the population; its threshold
-    lies midway between the strongest response in the population and the target's own. It counts against the target's
-    label, by `strength`: a member then has a large loss, and its whole gradient goes through the unit. Spare units are
-    dead. The idea is AMI's (Nguyen et al. 2023, arXiv 2302.12685), who train their
-    units; these are solved for.
+    lies just below the target's own response, the further up the stronger the population's strongest. It counts against
+    the target's label, by `strength`: a member then has a large loss, and its whole gradient goes through the unit.
+    Spare units are dead. The idea is AMI's (Nguyen et al. 2023, arXiv 2302.12685), who train their units; these are
+    solved for.
     """
     still, site = resting(model), detecting_or_refuse(NAME, model)
     count = units(model)
@@ -54,12 +54,12 @@ def craft(
 
 
 def run(observation: Observation, rng: np.random.Generator) -> Guess:  # noqa: ARG001  # nothing is left to chance
-    """Score: how far the record's unit moved along the record's features, the way that a member moves it.
+    """Score: the cosine of what the record's unit learnt and the record, both less the population's mean.
 
-    U_unit's inner product with (features, 1), over the length of those: what noise on the update hides least. Exactly
-    0 for a non-member if nothing else of the client fires the unit. Unit: record. Vantage: a server that deviates.
-    Under secure aggregation the mean is all it has, and what moved tells of members of the federation. Records that
-    no unit was left for score 0.
+    A unit's weights move by a sum of the features of what fired it, and its bias by how many did. Less the bias times
+    the mean, that is along the record for a member, near a right angle to it for whatever else fired the unit, and 0 if
+    nothing did. Unit: record. Vantage: a server that deviates. Under secure aggregation the mean is all it has, and
+    what moved tells of members of the federation. Records that no unit was left for score 0.
     """
     assert observation.architecture is not None
     model = resting(observation.architecture)
@@ -67,8 +67,9 @@ def run(observation: Observation, rng: np.random.Generator) -> Guess:  # noqa: A
 
     def measure(probe: Probe, client: int, records: Records) -> Scores:
         features = inputs(model, probe.weights, site.first, records)
+        mean = inputs(model, probe.weights, site.first, observation.population).mean(axis=0)
         scores, watched = np.full(len(records), np.nan), _watched(records, count, probe.part)
-        scores[watched] = _moved(model, site, answer(probe, client), features[watched])
+        scores[watched] = _learnt(model, site, answer(probe, client), features[watched], mean)
         return scores
 
     return score_each(NAME, observation, measure, neutral=0.0)
@@ -90,7 +91,7 @@ def _detectors(targets: Features, population: Features) -> tuple[Features, Float
     responses = (population - mean) @ direction.T
     responses[_same(population, targets)] = -np.inf
     nearest = responses.max(axis=0, initial=0.0)
-    threshold = np.minimum((1 + nearest) / 2, CLOSEST)
+    threshold = np.clip((1 + nearest) / 2, *JUST_BELOW)
     return direction, -(direction @ mean) - threshold
 
 
@@ -101,10 +102,13 @@ def _same(population: Features, targets: Features) -> Bool[np.ndarray, "populati
     return np.array(pairs, dtype=bool).reshape(len(population), len(targets))
 
 
-def _moved(model: nn.Module, site: Detecting, update: Vector, features: Features) -> Scores:
+def _learnt(
+    model: nn.Module, site: Detecting, update: Vector, features: Features, mean: Float[np.ndarray, " features"]
+) -> Scores:
     """Record r against unit r."""
-    moved = parameters(model, update)
-    count = len(features)
+    moved, count = parameters(model, update), len(features)
     incoming, bias = (moved[f"{site.first}.{part}"][:count].double().numpy() for part in ("weight", "bias"))
-    length = np.sqrt((features**2).sum(axis=1) + 1)
-    return np.asarray(((incoming * features).sum(axis=1) + bias) / length)
+    learnt, record = incoming - np.outer(bias, mean), features - mean
+    lengths = np.linalg.norm(learnt, axis=1) * np.linalg.norm(record, axis=1)
+    dot = (learnt * record).sum(axis=1)
+    return np.asarray(np.divide(dot, lengths, out=np.zeros(count), where=lengths > 0))

@@ -39,7 +39,7 @@ class Device:
             build=build,
             training=TrainingConfig(epochs=2),
             personalization=TrainingConfig(epochs=4, learning_rate=0.1),
-            keep=lambda number, model: self.kept.__setitem__(number, to_vector(model)),
+            keep=lambda number, _, model: self.kept.__setitem__(number, to_vector(model)),
             **recipe,
         )
         self.app = client_app(self.recipe)

@@ -45,7 +45,7 @@ def recipes(rounds=2, participation=1.0, sampling="fixed", load=load, rounds_of_
         build=build,
         training=TrainingConfig(),
         personalization=TrainingConfig(epochs=2),
-        keep=lambda number, model: kept.__setitem__(number, to_vector(model)),
+        keep=lambda number, _, model: kept.__setitem__(number, to_vector(model)),
         rounds_allowed=rounds_of_a_client,
     )
     server = ServerRecipe(
