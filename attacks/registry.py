@@ -9,11 +9,13 @@ import numpy as np
 from attacks import (
     aggregate,
     bavaria,
+    boundary,
     cosine,
     device,
     difficulty,
     fedmia,
     gradient,
+    label_only,
     lira,
     loss,
     loss_series,
@@ -22,10 +24,11 @@ from attacks import (
     rmia,
     shadow,
     source,
+    stealing,
     thresholds,
     update_loss,
 )
-from attacks.attack import Attack, carry_out, tuned
+from attacks.attack import Attack, Watch, carry_out, tuned
 from attacks.malicious import ascent, backdoor, detector, suppression
 from attacks.observation import Guess, Observation
 
@@ -108,6 +111,27 @@ ATTACKS: dict[str, Attack] = {
             shadow.run,
             REFERENCES,
             "Shokri et al. 2017, arXiv 1610.05820",
+        ),
+        Attack(
+            "label-noise",
+            "How much noise a record bears before it is labelled otherwise",
+            label_only.run,
+            LABELS,
+            "Choquette-Choo et al. 2021, arXiv 2007.14321",
+        ),
+        Attack(
+            "label-boundary",
+            "Distance to the decision boundary (HopSkipJump)",
+            boundary.run,
+            LABELS,
+            "Li and Zhang 2021, arXiv 2007.15528",
+        ),
+        Attack(
+            "stolen",
+            "Loss of a surrogate that was taught by the model, without a query about a candidate",
+            stealing.run,
+            (*LABELS, "model architecture"),
+            "Jagielski et al. 2023, arXiv 2303.03446",
         ),
         # Query, personal models: what personalising changed.
         Attack(
@@ -298,11 +322,11 @@ RECOVERIES: dict[str, Recovery] = {
 }
 
 
-def launch(name: str, observation: Observation, rng: np.random.Generator) -> Guess:
+def launch(name: str, observation: Observation, rng: np.random.Generator, watch: Watch | None = None) -> Guess:
     """Carry out attack `name`; cost and errors as for `attacks.attack.carry_out`.
 
     Raises ValueError for a name that is not in `ATTACKS`.
     """
     if name not in ATTACKS:
         raise ValueError(f"there is no attack '{name}'; there are: {', '.join(ATTACKS)}")
-    return carry_out(ATTACKS[name], observation, rng)
+    return carry_out(ATTACKS[name], observation, rng, watch)
