@@ -224,10 +224,10 @@ def _gradient(scenario: Scenario, victim: Victim) -> Vector:
     """The update as the gradient of a mean loss, as if all local steps had been one of plain SGD."""
     training, private = scenario.training, scenario.privacy.record
     gradient = victim.update.astype(np.float64) / (training.learning_rate * victim.steps)
-    if private is not None:  # its normaliser is the public batch size, whatever the step really used
-        gradient *= training.batch_size / (len(victim.truth) * private.sampling_rate)
     if training.optimizer == "sgd":
         gradient -= training.weight_decay * victim.round.weights
+    if private is not None:  # its normaliser is the public batch size, whatever the step really used
+        gradient *= training.batch_size / (len(victim.truth) * private.sampling_rate)
     return np.asarray(gradient, dtype=np.float32)
 
 
