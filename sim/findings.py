@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sim.report import beyond, calibrated, recovered, tampered, words
+from sim.report import arms, beyond, calibrated, recovered, tampered, words
 from sim.results import Budget, Comparison, Interval, OwnThreshold, Results, Utility
 
 LUCK_TAIL = 0.025  # share of 95 % intervals that lie wholly above the truth by luck alone
@@ -24,6 +24,7 @@ def findings(results: Results) -> list[str]:
         tampered.sentences,
         _gain,
         _cost,
+        arms.sentences,
         _singled_out,
         _own_threshold,
         _server,

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.budgets import Plan
-from sim.report import beyond, calibrated, recovered, tampered, words
+from sim.report import arms, beyond, calibrated, recovered, tampered, words
 from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TamperingResult, TprAtFpr, Utility
 
 MAX_WIDTH = 100
@@ -30,12 +30,14 @@ def render(results: Results, console: Console, report: Path | None = None) -> No
         console.print(Text("SYNTHETIC DATA: these figures say nothing about any real person.", "bold"), width=width)
     console.print()
     protected = [_promises(results.budgets, console), _cost(results)] if results.protection else []
+    newcomers = [_newcomers(results)] if arms.rows(results) else []
     masks = [_masks(results)] if results.recoveries else []
     more = [_beyond(results)] if beyond.lines(results) else []
     tampering = [_tampering(results.tampering)] if results.tampering else []
     calibration = [_calibration(results)] if results.calibration_leak else []
     for section in (
         _attacks(results, width),
+        *newcomers,
         *masks,
         *more,
         *calibration,
@@ -134,6 +136,14 @@ def _caught(cell: TprAtFpr | None, usual: str | None, *, brief: bool = False) ->
     if brief:
         return Text(words.percent(cell.tpr))
     return Text(words.tpr(cell).removesuffix(f" (at {usual})"))
+
+
+def _newcomers(results: Results) -> Table:
+    columns = ("attack", "model", "AUC, helped to train", "AUC, only fine-tuned")
+    table = grid("Personal models of people who helped to train, and of newcomers", columns, 2)
+    for row in arms.rows(results):
+        table.add_row(*map(Text, (row.attack, words.target_of(row), *arms.cells(row))))
+    return table
 
 
 def _masks(results: Results) -> Table:
