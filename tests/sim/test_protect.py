@@ -194,4 +194,5 @@ def test_every_defence_is_a_setting_that_exists(run):
         "privacy.record",
         "privacy.client.where",
         "aggregation.protocol",
+        "federation.combine",
     }
