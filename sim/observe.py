@@ -88,7 +88,11 @@ def _malicious(scenario: Scenario, folder: RunFolder, kind: Kind) -> Target:
 def _worth_labels(scenario: Scenario, target: Target) -> bool:
     """Whether some attack of the scenario asks a model and makes do with labels."""
     needs = [ATTACKS[name].needs for name in scenario.attacks.names if name in ATTACKS]
-    return target.output is not None and any("model to query" in n and "confidences" not in n for n in needs)
+    return (
+        target.output is not None
+        and target.vantage != "device"
+        and any("model to query" in n and "confidences" not in n for n in needs)
+    )
 
 
 def _labels(target: Target) -> Target:
