@@ -86,6 +86,7 @@ AGAINST = {
     "every vantage": "everybody",
     "server": "a server that sees every update",
     "aggregator": "a server that sees only sums of updates",
+    "malicious-server": "a server that also sends what it likes",
     "peer": "other clients, which get every global model",
     "global-user": "users of the global model",
     "query": "whoever may query the personal model",
