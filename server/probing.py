@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
@@ -51,7 +52,7 @@ class Line:
         return {node: client for client, node in self.nodes.items()}
 
     def _messages(self, weights: Mapping[int, ArrayRecord], server_round: int, kind: str) -> list[Message]:
-        settings = {**self.settings(), "server-round": server_round}
+        settings: dict[str, Any] = {**self.settings(), "server-round": server_round}
         return [
             Message(
                 RecordDict({"arrays": arrays, "config": ConfigRecord(settings)}),
