@@ -37,7 +37,7 @@ class TamperingConfig(BaseModel):
     target: int = Field(0, ge=0, description="backdoor, label-flip with a source: class that the models are to answer")
     share: float = Field(0.5, gt=0, le=1, description="backdoor: share of its records that a client stamps")
     boost: float = Field(1.0, ge=1, le=1e4, description="factor on the tampering clients' updates")
-    copies: int = Field(2, ge=1, le=1000, description="truth-serum: wrongly labelled copies of each targeted record")
+    copies: int = Field(1, ge=1, le=1000, description="truth-serum: wrongly labelled copies of each targeted record")
     targeted: float = Field(
         0.5,
         gt=0,

@@ -2,6 +2,8 @@
 
 Tampering clients are drawn by the seed. Their own records are nobody's to attack: they know them, and trained on
 something else. So candidates, accuracy and exposure are those of the other clients, whose coins stay what they were.
+Reference models follow the recipe without any of this, and by the mean: whoever attacks need not be who tampers. (An
+attacker that is could poison its references alike, as Tramèr et al. do, and tell more.)
 """
 
 from __future__ import annotations
