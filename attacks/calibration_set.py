@@ -77,16 +77,17 @@ def sides(file: Opened, ends: Ends, candidates: int, noise: Ends) -> Iterator[tu
             if recorded <= 0:
                 continue
             others = outward * ends[opposite][:candidates, tensor] + (high - low)
+            moved = recorded * (1 - 1 / file.grid) / 2  # a true end is anywhere down to the grid's next point
             yield (
                 tensor,
                 outward,
                 Side(
-                    recorded=recorded,
-                    half_step=half_step,
+                    recorded=recorded - moved,
+                    half_step=half_step + moved,
                     noise=max(float(noise[this][0, tensor]), EXACT * (high - low)),
                     tail=_mean_excess(outward * own[this], EXACT * (high - low)),
                     own=outward * own[this],
-                    other=others if half_step else others[:0],
+                    other=others if half_step and file.grid == 1 else others[:0],
                 ),
             )
 
@@ -99,7 +100,8 @@ def ratio(values: Values, side: Side, count: int) -> Values:
     1 / (count + 1) is expected beyond the end, and whatever value the attacker's own records share exactly.
     """
     beyond = values - side.recorded
-    tails = np.clip(np.maximum(beyond, -side.half_step - 3 * side.noise) / side.tail, -_FAR, _FAR)
+    away = beyond - np.clip(beyond, -side.half_step, side.half_step)  # from the nearest place where the end may be
+    tails = np.clip(np.maximum(away, -3 * side.noise) / side.tail, -_FAR, _FAR)
     outside = np.exp(-tails) / (side.tail * (count + 1)) + _shared(values, side)
     set_it = _density(values, side) / count
     below = (1 - 1 / count) * (1 + 1 / count) * _not_past(beyond, side) * outside

@@ -117,6 +117,7 @@ class Opened:
     # weights that round to the same. The first tensor is the input, where rounding has no part.
     extremes: Callable[[Float[np.ndarray, "records ..."], np.random.Generator | None], Ends]
     calibration_records: int  # how many records set the ranges: the maker's model card says so
+    grid: float = 1.0  # the ends were moved outward to powers of it, as the model card says too; 1: they were not
 
 
 @dataclass(frozen=True, slots=True)

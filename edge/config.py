@@ -27,6 +27,14 @@ class EdgeConfig(BaseModel):
     )
     calibration_records: int = Field(default=200, ge=10, description="how many of those records are used, at most")
 
+    round_ranges: float | None = Field(
+        default=None,
+        ge=1.01,
+        le=16,
+        description="move each end of each int8 range outward to a power of this number, such as 2: hides which record "
+        "set it, for a little accuracy; default: ranges stay as the records set them",
+    )
+
     @field_validator("device")
     @classmethod
     def _known(cls, name: str) -> str:

@@ -15,6 +15,7 @@ from clients.training import logits
 from edge.arena import measure_arenas
 from edge.artifact import Artifact
 from edge.check import compare
+from edge.coarse import coarse_ranges
 from edge.devices import DEVICES, fits
 from edge.export import export_int8, trace
 from sim.data.federation import ClientData, Labelled
@@ -54,7 +55,11 @@ def export(scenario: Scenario, folder: RunFolder, progress: Progress) -> None:
 
 def export_bytes(scenario: Scenario, model: nn.Module, calibration: Batch) -> bytes:
     """One model as the scenario ships it."""
-    return export_int8(model, calibration, scenario.edge.output, _traced(scenario))
+    exported, ratio = (
+        export_int8(model, calibration, scenario.edge.output, _traced(scenario)),
+        scenario.edge.round_ranges,
+    )
+    return exported if ratio is None else coarse_ranges(exported, ratio)
 
 
 @lru_cache(maxsize=1)

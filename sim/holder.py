@@ -19,4 +19,5 @@ def opened(scenario: Scenario, model: bytes, calibration_records: int) -> Opened
         high=np.array([each.high for each in reading.ranges]),
         extremes=reading.extremes,
         calibration_records=calibration_records,
+        grid=scenario.edge.round_ranges or 1.0,
     )

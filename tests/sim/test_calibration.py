@@ -5,6 +5,7 @@ import pytest
 from safetensors.torch import save_file
 
 from attacks.calibration_set import SURE
+from edge.reading import read
 from sim.calibration import _called, calibration_leak
 from sim.export import calibration_records, export_bytes
 from sim.federate import GLOBAL
@@ -53,6 +54,15 @@ def test_models_that_nobody_trained_tell_who_calibrated_them(tiny, exported, sou
         assert row.excluded.of == row.candidates - row.inside
     assert personal.auc > 0.55
     assert personal.public_auc_ci[0] < 0.5 < personal.public_auc_ci[1]
+
+
+def test_rounded_ranges_name_nobody(tiny, exported):
+    scenario = calibrating(tiny, "members", 10)
+    scenario = scenario.model_copy(update={"edge": scenario.edge.model_copy(update={"round_ranges": 2.0})})
+    folder = exported(scenario)
+    highest = read(folder.artifact("global").read_bytes()).ranges[0].high
+    assert np.log2(highest) == pytest.approx(round(np.log2(highest)), abs=0.01)  # the zero point is a whole number
+    assert all(row.found.called == 0 for row in calibration_leak(scenario, folder))
 
 
 def test_public_calibration_is_not_studied(tiny, finished):
