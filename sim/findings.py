@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sim.report import arms, beyond, calibrated, recovered, tampered, words
-from sim.results import Budget, Comparison, Interval, OwnThreshold, Results, Utility
+from sim.report import arms, beyond, calibrated, deviating, recovered, tampered, words
+from sim.results import AttackResult, Budget, Comparison, Interval, OwnThreshold, Results, Utility
 
 LUCK_TAIL = 0.025  # share of 95 % intervals that lie wholly above the truth by luck alone
 
@@ -28,6 +28,7 @@ def findings(results: Results) -> list[str]:
         _singled_out,
         _own_threshold,
         _server,
+        deviating.sentences,
         _int8,
         calibrated.sentences,
         _exposed,
@@ -132,7 +133,7 @@ def _singled_out(results: Results) -> Iterator[str]:
 
 
 def _own_threshold(results: Results) -> Iterator[str]:
-    rows = [(row, row.own_threshold) for row in results.attacks if row.own_threshold is not None]
+    rows = [(row, row.own_threshold) for row in _honest(results) if row.own_threshold is not None]
     if not rows:
         return
     row, own = max(rows, key=lambda pair: pair[0].auc)
@@ -144,6 +145,11 @@ def _own_threshold(results: Results) -> Iterator[str]:
     )
 
 
+def _honest(results: Results) -> list[AttackResult]:
+    """What can be had without deviating from the protocol."""
+    return [row for row in results.attacks if row.vantage != "malicious-server"]
+
+
 def _off_target(own: OwnThreshold) -> str:
     low, high = own.realised_fpr_ci
     if low > own.target_fpr:
@@ -152,7 +158,7 @@ def _off_target(own: OwnThreshold) -> str:
 
 
 def _server(results: Results) -> Iterator[str]:
-    inside = words.strongest(row for row in results.attacks if words.aggregates(row))
+    inside = words.strongest(row for row in _honest(results) if words.aggregates(row))
     outside = words.strongest(words.on_model(results, "global", "float32"))
     if inside is None or outside is None:
         return

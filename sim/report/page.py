@@ -14,7 +14,7 @@ import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
 from attacks.registry import ATTACKS
-from sim.report import arms, beyond, calibrated, figures, pictures, recovered, roc, tampered, words
+from sim.report import arms, beyond, calibrated, deviating, figures, pictures, recovered, roc, tampered, words
 from sim.report.style import Figure
 from sim.results import EdgeResult, Results, Utility
 
@@ -49,6 +49,7 @@ def page(results: Results, scores: pa.Table) -> str:
             beyond=beyond,
             pictures=pictures,
             tampered=tampered,
+            deviating=deviating,
             calibrated=calibrated,
             verdict=words.verdict(results),
             figures=drawn,
