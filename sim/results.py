@@ -393,6 +393,9 @@ class ProbeResult(_Part):
     accuracy_sent: float = Field(description="of what the clients were sent instead")
     personal: float | None = Field(description="of the honest personal models; null where nobody personalises")
     personal_made: float | None = Field(description="of the personal models made of what was sent")
+    covered: int = Field(description="candidate records that the probes tell about; the others score alike")
+    covered_auc: float | None = Field(description="of the attack on those alone; null: too few of either kind")
+    covered_auc_ci: Interval | None
     detections: list[Detection]
 
 

@@ -90,7 +90,7 @@ def summarise(
         refused=refused,
         comparisons=comparisons(scenario, judged, truth),
         recoveries=recoveries,
-        probes=watch(scenario, folder),
+        probes=watch(scenario, folder, judged),
         reconstructions=beyond.reconstructions,
         labels=beyond.labels,
         sources=beyond.sources,

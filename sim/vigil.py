@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from attacks.malicious.making import MAKERS
+from attacks.malicious.making import MAKERS, covered
 from attacks.observation import Probe
+from clients.randomness import generator
 from clients.training import logits
 from clients.vigilance import MEASURES, Look, alarms, digests_differ, false_alarms, look
 from clients.weights import load_vector
 from sim.data.federation import ClientData
 from sim.folder import RunFolder
 from sim.given import federation_of, fresh_model, stored_model
-from sim.probe import named, probes
+from sim.judge import Judged
+from sim.probe import named, observation, probes
 from sim.results import Detection, ProbeResult
 from sim.scenario import Scenario
+from sim.score import score
 from sim.transcript import ServerRounds
 
+FEWEST = 10  # covered members, and non-members, from which on an area under their curve means anything
 DIGESTS = "digests compared"  # the one check that clients can only make together
 Vector = Float[np.ndarray, " params"]
 Looks = dict[int, list[Look]]  # client -> the protocol's broadcasts, as they reached it
 
 
-def watch(scenario: Scenario, folder: RunFolder) -> list[ProbeResult]:
-    """One entry per attack that needs a server which deviates, and that clients answered."""
+def watch(scenario: Scenario, folder: RunFolder, judged: Sequence[Judged]) -> list[ProbeResult]:
+    """One entry per attack that needs a server which deviates, and that clients answered and the attacker scored."""
+    own = {each.result.attack: each for each in judged}
     found = []
     looks: Looks = {}
     for name in named(scenario):
         sent = [probe for probe in probes(scenario, folder, MAKERS[name].kind) if probe.attack == name]
         answered = [probe for probe in sent if not probe.refused]
-        if answered:
+        if answered and name in own:
             looks = looks or _honest(scenario, folder, answered[0].weights)
-            found.append(_result(scenario, folder, name, answered, looks))
+            found.append(_result(scenario, folder, own[name], answered, looks))
     return found
 
 
-def _result(scenario: Scenario, folder: RunFolder, name: str, sent: list[Probe], looks: Looks) -> ProbeResult:
+def _result(scenario: Scenario, folder: RunFolder, judged: Judged, sent: list[Probe], looks: Looks) -> ProbeResult:
+    name = judged.result.attack
+    told = covered(name, replace(observation(scenario, MAKERS[name].kind), probes=tuple(sent)))
     tunes = MAKERS[name].kind == "personalize"
     clients = [c for c in federation_of(scenario).clients if c.client in sent[0].sent]
     return ProbeResult(
@@ -49,8 +58,19 @@ def _result(scenario: Scenario, folder: RunFolder, name: str, sent: list[Probe],
         accuracy_sent=_mean([_accuracy(scenario, p.sent[c.client], c) for p in sent for c in clients]),
         personal=_mean([_personal(scenario, folder, c) for c in clients]) if tunes else None,
         personal_made=_mean([_made(sent[0], c) for c in clients if c.client in sent[0].clients]) if tunes else None,
+        covered=int(told.sum()),
+        **_of_covered(scenario, judged, told),
         detections=_detections(scenario, sent, clients, looks),
     )
+
+
+def _of_covered(scenario: Scenario, judged: Judged, told: Bool[np.ndarray, " records"]) -> dict[str, Any]:
+    truth = judged.truth.of(told)
+    if min(truth.member.sum(), (~truth.member).sum()) < FEWEST:
+        return {"covered_auc": None, "covered_auc_ci": None}
+    rng = generator(scenario.seed, "covered", judged.result.attack)
+    found = score(judged.scores[told], truth.member, truth.person, truth.client, rng)
+    return {"covered_auc": found.auc, "covered_auc_ci": found.auc_ci}
 
 
 def _detections(scenario: Scenario, sent: list[Probe], clients: Sequence[ClientData], looks: Looks) -> list[Detection]:

@@ -33,7 +33,8 @@ def craft(model: nn.Module, weights: Vector, targets: Records, step: float) -> V
     slope = torch.cat([part.flatten() for part in grad(mean_loss)(at).values()]).double().numpy()
     length = float(np.linalg.norm(slope))
     along = slope * (float(np.linalg.norm(weights)) / length) if length else slope
-    return np.asarray(weights + step * along, dtype=np.float32)
+    ascended: Vector = np.asarray(weights + step * along, dtype=np.float32)
+    return ascended
 
 
 def run(observation: Observation, rng: np.random.Generator) -> Guess:  # noqa: ARG001  # nothing is left to chance

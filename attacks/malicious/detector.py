@@ -75,6 +75,19 @@ def run(observation: Observation, rng: np.random.Generator) -> Guess:  # noqa: A
     return score_each(NAME, observation, measure, neutral=0.0)
 
 
+def covered(observation: Observation) -> Bool[np.ndarray, " candidates"]:
+    """Which candidates a unit was left for, in a broadcast that was answered."""
+    assert observation.architecture is not None
+    count = units(observation.architecture)
+
+    def watched(probe: Probe, client: int, records: Records) -> Scores:  # noqa: ARG001  # as score_each asks
+        told = np.zeros(len(records))
+        told[_watched(records, count, probe.part)] = 1.0
+        return told
+
+    return score_each(NAME, observation, watched, neutral=0.0).scores > 0
+
+
 def _watched(records: Records, count: int, part: int) -> Int[np.ndarray, " watched"]:
     """Which records the units of one broadcast watch for, unit by unit."""
     return in_order(records)[part * count : (part + 1) * count]

@@ -13,7 +13,7 @@ from torch import nn
 from attacks.malicious import ascent, backdoor, detector, suppression
 from attacks.malicious.config import ProbeConfig
 from attacks.malicious.layers import detecting, last_hidden
-from attacks.malicious.targets import owners
+from attacks.malicious.targets import owners, score_each
 from attacks.observation import Observation, Records
 
 Vector = Float[np.ndarray, " params"]
@@ -132,6 +132,16 @@ MAKERS: dict[str, Maker] = {
         lambda config, model, clients: config.detector_rounds if detecting(model) else 0,  # noqa: ARG005
     ),
 }
+
+
+def covered(name: str, observation: Observation) -> Bool[np.ndarray, " candidates"]:
+    """Which candidates the probes of an attack tell anything about; it scores the others alike."""
+    if name == detector.NAME:
+        return detector.covered(observation)
+    if name == suppression.NAME:
+        return suppression.covered(observation)
+    told = score_each(name, observation, lambda probe, client, records: np.ones(len(records)), neutral=0.0)  # noqa: ARG005
+    return told.scores > 0
 
 
 def planned(name: str, kind: Kind, config: ProbeConfig, model: nn.Module, clients: int) -> int:

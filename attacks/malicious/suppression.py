@@ -67,6 +67,15 @@ def run(observation: Observation, rng: np.random.Generator) -> Guess:
     return mean_over_rounds(NAME, replace(observation, rounds=rounds), rng, cosines)
 
 
+def covered(observation: Observation) -> Bool[np.ndarray, " candidates"]:
+    """Which candidates are of clients that were isolated, and answered."""
+    assert observation.architecture is not None
+    assert observation.client is not None
+    model, probes = observation.architecture, probes_of(NAME, observation)
+    alone = [victim for probe in probes if (victim := isolated(model, probe)[0]) in probe.clients]
+    return np.isin(observation.client, alone)
+
+
 def _hidden(model: nn.Module) -> str:
     layer = last_hidden(model)
     if layer is None:

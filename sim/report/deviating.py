@@ -33,7 +33,16 @@ def checks(results: Results) -> list[str]:
 
 def _gained(probe: ProbeResult, row: AttackResult) -> str:
     rounds = "one round" if probe.rounds == 1 else f"{probe.rounds} rounds"
-    return f"A server that sends what it likes has, with {probe.attack} in {rounds}, AUC {words.auc(row)}."
+    figures = f"AUC {words.auc(row)}{_of_covered(probe, row)}"
+    return f"A server that sends what it likes has, with {probe.attack} in {rounds}, {figures}."
+
+
+def _of_covered(probe: ProbeResult, row: AttackResult) -> str:
+    """The figure on what the attack is about, where that is not everything."""
+    if probe.covered_auc is None or probe.covered_auc_ci is None or probe.covered >= row.members + row.nonmembers:
+        return ""
+    low, high = probe.covered_auc_ci
+    return f"; on the {probe.covered:,} records that this tells about, {probe.covered_auc:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _needs(probe: ProbeResult) -> str:

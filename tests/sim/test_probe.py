@@ -1,7 +1,10 @@
 """A server that deviates, through real Flower messages: what comes back, what it costs, and what stays as it was."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from attacks.malicious import suppression
 from attacks.registry import launch
@@ -14,8 +17,11 @@ from sim.engines import ENGINES
 from sim.federate import federate
 from sim.folder import create
 from sim.given import federation_of, fresh_model
+from sim.judge import judge, truth_of
 from sim.noise import planned, record_epsilon, rounds_of_a_client
+from sim.observe import Target
 from sim.probe import observation, probes, probing
+from sim.progress import Progress
 from sim.results import ProbeResult
 from sim.scenario import changed
 from sim.vigil import DIGESTS, watch
@@ -90,8 +96,7 @@ def test_every_attack_scores_every_record_from_what_came_back(deviating, plain, 
         found = [probe for probe in probes(scenario, folder, kind) if probe.attack == name]
         assert found
         assert [probe.part for probe in found] == list(range(len(found)))
-        object.__setattr__(seen, "probes", tuple(found))
-        guess = launch(name, seen, np.random.default_rng(0))
+        guess = launch(name, replace(seen, probes=tuple(found)), np.random.default_rng(0))
         assert np.isfinite(guess.scores).all()
 
 
@@ -101,15 +106,34 @@ def test_the_digests_of_what_clients_were_sent_catch_whatever_is_not_the_same_fo
         (deviating, plain, apart),
         (summed, masked, {"privacy-backdoor", "gradient-suppression"}),
     ):
-        results = watch(scenario, folder)
+        results = watch(scenario, folder, judged(scenario, folder))
         caught = {each.attack for each in results if by_check(each)[DIGESTS].noticed}
         assert caught == expected
         assert all(by_check(each)[DIGESTS].noticed in (0, each.clients) for each in results)
 
 
 def test_dead_units_are_seen_by_those_who_got_them(deviating, plain):
-    found = next(each for each in watch(deviating, plain) if each.attack == suppression.NAME)
+    found = next(each for each in watch(deviating, plain, judged(deviating, plain)) if each.attack == suppression.NAME)
     assert by_check(found)["dead units"].noticed == 4  # each of the two victims in the other one's round
+
+
+def judged(scenario, folder):
+    """What the judge makes of the deviating attacks alone."""
+    kinds = ("train", "personalize")
+    own = {kind: replace(observation(scenario, kind), probes=tuple(probes(scenario, folder, kind))) for kind in kinds}
+    targets = [
+        Target("malicious-server", "personal" if kind == "personalize" else "global", "float32", None, 4, (seen,))
+        for kind, seen in own.items()
+    ]
+    return judge(scenario, targets, truth_of(federation_of(scenario)), Progress(Console(quiet=True)))[0]
+
+
+def test_records_that_nothing_was_left_for_are_told_apart(summed, masked):
+    found = {each.attack: each for each in watch(summed, masked, judged(summed, masked))}
+    everyone = [len(client.y) for client in federation_of(summed).clients]
+    assert found["gradient-ascent"].covered == found["privacy-backdoor"].covered == sum(everyone)
+    assert found["gradient-suppression"].covered == everyone[0] + everyone[3]
+    assert 0 < found["detector-neuron"].covered <= 2 * 8  # two rounds of a model with eight units
 
 
 def by_check(result: ProbeResult):
