@@ -55,10 +55,8 @@ def export(scenario: Scenario, folder: RunFolder, progress: Progress) -> None:
 
 def export_bytes(scenario: Scenario, model: nn.Module, calibration: Batch) -> bytes:
     """One model as the scenario ships it."""
-    exported, ratio = (
-        export_int8(model, calibration, scenario.edge.output, _traced(scenario)),
-        scenario.edge.round_ranges,
-    )
+    exported = export_int8(model, calibration, scenario.edge.output, _traced(scenario))
+    ratio = scenario.edge.round_ranges
     return exported if ratio is None else coarse_ranges(exported, ratio)
 
 
@@ -89,7 +87,7 @@ def drawn(scenario: Scenario, pool: Batch) -> Batch:
 def drawn_rows(scenario: Scenario, size: int) -> Int[np.ndarray, " drawn"]:
     """Which of `size` records those are."""
     count = min(scenario.edge.calibration_records, size)
-    return np.sort(generator(scenario.seed, "calibration").choice(size, count, replace=False))
+    return np.asarray(np.sort(generator(scenario.seed, "calibration").choice(size, count, replace=False)))
 
 
 def calibration_card(scenario: Scenario) -> Calibration:

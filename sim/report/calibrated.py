@@ -51,7 +51,7 @@ def public_auc(row: CalibrationLeak) -> str:
 
 
 def right(calls: Called) -> str:
-    """How often the attacker is right where it is sure, such as "31 records (30 rightly) of 320"."""
+    """How often the attacker is right where it is sure, such as "31 of 320 (30 rightly)"."""
     if not calls.called:
         return f"none of {calls.of:,}"
     how = "all rightly" if calls.right == calls.called else f"{calls.right:,} rightly"
