@@ -17,6 +17,12 @@ class AttackConfig(BaseModel):
 
     names: tuple[str, ...] = Field(USUAL, min_length=1, description="attacks to run, by name: `seepage list attacks`")
     references: int = Field(4, ge=1, le=256, description="reference models the attacker trains per target model")
+    queries: int | None = Field(
+        None,
+        ge=1,
+        description="queries that a model's owner answers in one attack, for each candidate record; those about the "
+        "attacker's own records count as well. Left out: no limit",
+    )
     mask_seeds: int = Field(
         2**28,
         ge=1,

@@ -191,3 +191,4 @@ class Guess:
     queries_per_record: float = 0.0
     references: int = 0
     cpu_seconds: float = 0.0
+    flagged: float | None = None  # share of the queries that the model's owner would flag, where one watched

@@ -12,7 +12,7 @@ from attacks.broadcast import answers, resting
 from attacks.label_only import alike, calibrated
 from attacks.observation import Guess, Observation, Records
 
-EPOCHS = 60
+EPOCHS = 30
 LEARNING_RATE = 0.01
 _BATCH = 32
 
@@ -31,7 +31,8 @@ def run(observation: Observation, rng: np.random.Generator, epochs: int = EPOCHS
 
     Two surrogates learn half of the own records each. A candidate's score is the mean of both, an own record's is from
     the one that did not learn it; so it spreads a little wider, and a threshold set on it errs towards too few alarms.
-    How well they stole: on the other half, surrogates of the watch scenario's personal models give STOLEN.
+    How well that steals: with 254 records each, surrogates of the quickstart's personal models (14,887 parameters) give
+    the target's label to 93 to 97 % of the other half, after two seconds each.
 
     Vantage: whoever can query the model, for labels too, and knows its architecture.
     """
@@ -78,9 +79,12 @@ def distilled(
     steps = epochs * -(-len(x) // _BATCH)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     for _ in range(epochs):
-        for batch in torch.tensor(rng.permutation(len(x))).split(_BATCH):
+        order = torch.tensor(rng.permutation(len(x)))
+        for start in range(0, len(x), _BATCH):
+            batch = order[start : start + _BATCH]
             optimiser.zero_grad()
-            nn.functional.cross_entropy(surrogate(inputs[batch]), targets[batch]).backward()
+            wrong = nn.functional.cross_entropy(surrogate(inputs[batch]), targets[batch])
+            wrong.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
             optimiser.step()
             rate.step()
     return surrogate

@@ -12,11 +12,12 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from attacks.malicious.making import MAKERS
 from attacks.observation import Guess, Observation, VantageLacksError
-from attacks.registry import ATTACKS, launch
+from attacks.registry import ATTACKS
 from clients.randomness import generator
 from sim.data.federation import Federation
 from sim.given import federation_of
 from sim.observe import Target
+from sim.owner import flagged, launch_watched
 from sim.progress import Progress
 from sim.results import Arm, AttackResult, Refusal
 from sim.scenario import Scenario
@@ -96,7 +97,7 @@ def _refusal(target: Target, attack: str, lack: VantageLacksError) -> Refusal:
 def guess_all(scenario: Scenario, attack: str, observations: tuple[Observation, ...], purpose: str) -> list[Guess]:
     """One guess per observation, each with its own generator."""
     return [
-        launch(attack, observation, generator(scenario.seed, "attack", purpose, attack, number))
+        launch_watched(scenario, attack, observation, generator(scenario.seed, "attack", purpose, attack, number))
         for number, observation in enumerate(observations)
     ]
 
@@ -220,5 +221,6 @@ def _judge(scenario: Scenario, target: Target, attack: str, truth: Truth) -> Jud
         queries_per_record=float(np.average([guess.queries_per_record for guess in guesses], weights=sizes)),
         references=guesses[0].references,
         cpu_seconds=round(sum(guess.cpu_seconds for guess in guesses), 3),
+        flagged=flagged(guesses),
     )
     return Judged(result, scores, truth)

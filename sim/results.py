@@ -68,6 +68,7 @@ class AttackResult(_Part):
     queries_per_record: float
     references: int
     cpu_seconds: float
+    flagged: float | None = Field(None, description="share of the queries that the model's owner would flag as abuse")
 
 
 class AttackRow(_Part):
