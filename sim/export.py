@@ -81,7 +81,7 @@ def calibration_pools(scenario: Scenario, owners: tuple[ClientData, ...]) -> lis
 
 def drawn(scenario: Scenario, pool: Batch) -> Batch:
     """As many of `pool` as the scenario calibrates with."""
-    return pool[drawn_rows(scenario, len(pool))]
+    return np.asarray(pool[drawn_rows(scenario, len(pool))])
 
 
 def drawn_rows(scenario: Scenario, size: int) -> Int[np.ndarray, " drawn"]:
