@@ -66,7 +66,7 @@ def linear_recovery(seen: SeenUpdate, rng: np.random.Generator) -> Found:  # noq
 def dlg(seen: SeenUpdate, rng: np.random.Generator) -> Found:
     """Records and labels whose gradient is the one seen: `inversion.dlg`. What it finds is cut to the bounds."""
     found = inversion.dlg(_as_gradient(seen), seen.sought, seen.classes, rng, restarts=2)
-    return np.nan_to_num(found.records.x).clip(*seen.bounds)
+    return np.asarray(np.nan_to_num(found.records.x).clip(*seen.bounds))
 
 
 def gradient_inversion(seen: SeenUpdate, rng: np.random.Generator) -> Found:
