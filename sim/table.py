@@ -59,6 +59,7 @@ def render(results: Results, console: Console, report: Path | None = None) -> No
 
 
 def bullet(sentence: str, console: Console, width: int) -> None:
+    """Print one sentence of a list."""
     row = Table.grid(padding=(0, 1))
     row.add_column(width=1)
     row.add_column(max_width=width - 4)
