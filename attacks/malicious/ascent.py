@@ -33,8 +33,7 @@ def craft(model: nn.Module, weights: Vector, targets: Records, step: float) -> V
     slope = torch.cat([part.flatten() for part in grad(mean_loss)(at).values()]).double().numpy()
     length = float(np.linalg.norm(slope))
     along = slope * (float(np.linalg.norm(weights)) / length) if length else slope
-    ascended: Vector = np.asarray(weights + step * along, dtype=np.float32)
-    return ascended
+    return np.asarray(weights + step * along, dtype=np.float32)
 
 
 def run(observation: Observation, rng: np.random.Generator) -> Guess:  # noqa: ARG001  # nothing is left to chance
@@ -51,7 +50,7 @@ def run(observation: Observation, rng: np.random.Generator) -> Guess:  # noqa: A
 
     def measure(probe: Probe, client: int, records: Records) -> Scores:
         after = probe.sent[client] - answer(probe, client)
-        return _losses(model, probe.weights, records) - _losses(model, after, records)
+        return np.asarray(_losses(model, probe.weights, records) - _losses(model, after, records))
 
     return score_each(NAME, observation, measure)
 
