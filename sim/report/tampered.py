@@ -110,8 +110,13 @@ def _worked(row: TamperingOutcome) -> bool:
 def _amplified(rows: list[Amplification]) -> str:
     largest = max(rows, key=lambda row: row.auc_difference)
     above = sum(row.ci[0] > 0 for row in rows)
-    says = "Tampering makes membership show more" if above else "Tampering does not make membership show more"
+    says = (
+        "Tampering makes membership show more"
+        if above
+        else "Tampering does not make membership show more that we can see"
+    )
     many = f" The interval lies above 0 for {above} of {len(rows)} attacks." if len(rows) > 1 else ""
+    many += " One of several can lie above 0 by luck." if above == 1 < len(rows) else ""
     on_targeted = f"{largest.auc:.2f} {words.interval(largest.auc_ci)}"
     on_others = f"{largest.others_auc:.2f} {words.interval(largest.others_auc_ci)}"
     return (
