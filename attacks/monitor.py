@@ -56,6 +56,10 @@ class Monitor:
     2019, arXiv 1907.05587). Odd shapes: distances to the nearest earlier query with the same answer, over a stretch of
     50 queries, are not normally distributed (PRADA, Juuti et al. 2019, arXiv 1805.02628). Of a large batch it examines
     a part, against the latest 4,096 queries; a customer who spreads near-duplicates wider than that stays unseen.
+
+    Queries for losses, LiRA or RMIA are records and look like normal use. On a personal int8 model of the quickstart,
+    none of those for the loss is flagged, of those that feel for the boundary nine in ten, of noisy copies one in five:
+    where a model bears much noise, its copies lie farther apart than records do.
     """
 
     def __init__(self, normal: Normal) -> None:
