@@ -34,13 +34,17 @@ NEEDS: dict[str, Callable[[Observation], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One membership-inference attack: a callable from an observation to a guess, and what it needs, of `NEEDS`."""
+    """One membership-inference attack: a callable from an observation to a guess, and what it needs, of `NEEDS`.
+
+    One that reads `labels_alone` gains nothing from confidences, so it is for models that only name labels.
+    """
 
     name: str
     title: str
     run: Run
     needs: tuple[str, ...]
     source: str
+    labels_alone: bool = False
 
 
 def lacks(attack: Attack, observation: Observation) -> str | None:

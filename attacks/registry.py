@@ -68,7 +68,7 @@ ATTACKS: dict[str, Attack] = {
         Attack("confidence", "Largest probability", thresholds.confidence, QUERY, SALEM),
         Attack("entropy", "Entropy of the answer", thresholds.entropy, QUERY, SALEM),
         Attack("modified-entropy", "Modified entropy of the answer", thresholds.modified_entropy, QUERY, SONG),
-        Attack("gap", "Whether the answer is the label (gap attack)", thresholds.gap, LABELS, YEOM),
+        Attack("gap", "Whether the answer is the label (gap attack)", thresholds.gap, LABELS, YEOM, labels_alone=True),
         Attack("loss-per-class", "Loss among the class's own records", thresholds.loss_per_class, QUERY, SONG),
         Attack(
             "quantile",
@@ -118,6 +118,7 @@ ATTACKS: dict[str, Attack] = {
             label_only.run,
             LABELS,
             "Choquette-Choo et al. 2021, arXiv 2007.14321",
+            labels_alone=True,
         ),
         Attack(
             "label-boundary",
@@ -125,6 +126,7 @@ ATTACKS: dict[str, Attack] = {
             boundary.run,
             LABELS,
             "Li and Zhang 2021, arXiv 2007.15528",
+            labels_alone=True,
         ),
         Attack(
             "stolen",

@@ -162,13 +162,16 @@ def _meant_for(attack: str, target: Target) -> bool:
     """A server that deviates does so for one attack; all others can be made without, and are tried where they are.
 
     The holder of a file may query it too; what needs no more is tried by whoever may only query, with the same result.
+    What reads nothing but labels is tried on models that name nothing else. Everywhere else every attack is tried, so
+    that what a vantage lacks is on record.
     """
-    if "file of the model" in ATTACKS[attack].needs or target.vantage == "device":
-        return target.vantage == "device" and "file of the model" in ATTACKS[attack].needs
-    if attack not in MAKERS:
-        return target.vantage != "malicious-server"
-    model = "personal" if MAKERS[attack].kind == "personalize" else "global"
-    return (target.vantage, target.target) == ("malicious-server", model)
+    if ATTACKS[attack].labels_alone and target.output not in (None, "label"):
+        return False
+    if target.vantage == "device":
+        return "file of the model" in ATTACKS[attack].needs
+    if target.vantage == "malicious-server":
+        return attack in MAKERS and target.target == ("personal" if MAKERS[attack].kind == "personalize" else "global")
+    return True
 
 
 def _arms(scenario: Scenario, target: Target, scores: Scores, truth: Truth, purpose: str) -> list[Arm]:

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import tomli_w
 
+from attacks.malicious.making import MAKERS
+from attacks.registry import ATTACKS
 from sim.report import words
-from sim.results import AttackResult, Refusal, Results
+from sim.results import AttackResult, Refusal, Results, Vantage
 from sim.scenario import Scenario
 from sim.study.figures import differences, over_seeds
 from sim.study.findings import findings
@@ -15,6 +17,7 @@ from sim.study.plan import Part
 from sim.study.results import Cell, Column, Difference, Figure, Strongest, StudyResults, Variant
 
 LOW = "0.01"
+_ORACLE = "model to query"
 Runs = Mapping[str, Sequence[Results]]  # variant -> its runs, in the order of the seeds
 _Key = tuple[str, str, str, str | None]
 
@@ -27,6 +30,7 @@ def gather(scenario: Scenario, runs: list[tuple[Part, str, Results]]) -> StudyRe
     first = runs[0][2]
     columns = list(_columns(by_variant))
     cells = list(_cells(by_variant))
+    cells += _elsewhere(cells, columns)
     strongest = list(_strongest(cells, columns))
     study = StudyResults(
         scenario=scenario.name,
@@ -36,7 +40,7 @@ def gather(scenario: Scenario, runs: list[tuple[Part, str, Results]]) -> StudyRe
         seeds=[results.seed for results in by_variant[runs[0][0].variant]],
         variants=[_variant(scenario, name, runs) for name in by_variant],
         columns=columns,
-        attacks=list(dict.fromkeys(cell.attack for cell in cells)),
+        attacks=[name for name in ATTACKS if any(cell.attack == name for cell in cells)],
         cells=cells,
         strongest=strongest,
         differences=[*_protections(strongest), *_newcomers(by_variant)],
@@ -76,6 +80,29 @@ def _cells(runs: Runs) -> Iterator[Cell]:
             yield _cannot(variant, refusal, f"measured with {some} of {len(results)} seeds; else: " if some else "")
 
 
+def _elsewhere(cells: list[Cell], columns: list[Column]) -> list[Cell]:
+    """Cells for what was not tried because who sees more can do what others can with less."""
+    there = {(cell.variant, cell.attack, _key(cell)) for cell in cells}
+    places = dict.fromkeys((cell.variant, _key(cell)) for cell in cells)
+    found = []
+    for variant, key in places:
+        column = next(column for column in columns if _key(column) == key)
+        attacks = dict.fromkeys(cell.attack for cell in cells if cell.variant == variant)
+        found += [_like(variant, attack, column) for attack in attacks if (variant, attack, key) not in there]
+    return found
+
+
+def _like(variant: str, attack: str, column: Column) -> Cell:
+    if ATTACKS[attack].labels_alone and column.output not in (None, "label"):
+        return _cell(column, variant, attack, lacks="it reads nothing but labels: see the column of labels")
+    other = attack in MAKERS  # of the two columns of a server that deviates it belongs in the other
+    user: Vantage = "query" if column.target == "personal" else "global-user"
+    with_less: Vantage = user if _ORACLE in ATTACKS[attack].needs else "server"
+    lacks = "it is about the other model of the malicious server's" if other else ""
+    like = None if other else with_less
+    return _cell(column, variant, attack, lacks, like)
+
+
 def _measured(variant: str, attack: str, rows: list[AttackResult]) -> Cell:
     caught = [row.tpr_at_fpr[LOW] for row in rows]
     known = [cell for cell in caught if cell is not None]
@@ -90,8 +117,13 @@ def _measured(variant: str, attack: str, rows: list[AttackResult]) -> Cell:
 
 
 def _cannot(variant: str, row: Refusal, but: str) -> Cell:
-    lacks = but + (f"vantage lacks {row.lacks}" if row.lacks else row.reason)
-    return Cell(**_column(row), variant=variant, attack=row.attack, auc=None, tpr=None, lacks=lacks)
+    if row.vantage in ("server", "aggregator") and row.lacks == _ORACLE:
+        return _cell(row, variant, row.attack, like="global-user")  # it has the final model, and so all that a user has
+    return _cell(row, variant, row.attack, but + (f"vantage lacks {row.lacks}" if row.lacks else row.reason))
+
+
+def _cell(row: Refusal | Column, variant: str, attack: str, lacks: str = "", like: Vantage | None = None) -> Cell:
+    return Cell(**_column(row), variant=variant, attack=attack, auc=None, tpr=None, lacks=lacks, like=like)
 
 
 def _column(row: AttackResult | Refusal | Column) -> dict[str, str | None]:

@@ -43,6 +43,9 @@ class Cell(Column):
     auc: Figure | None
     tpr: Figure | None = Field(description="members caught at 1 % false alarms; null where too few non-members")
     lacks: str = Field(description="what the vantage lacks, where it cannot be tried")
+    like: Vantage | None = Field(
+        None, description="the vantage that can do this with less, and the same result: it is measured there, not twice"
+    )
 
 
 class Strongest(Column):

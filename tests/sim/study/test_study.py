@@ -183,9 +183,11 @@ def test_a_study_runs_from_the_command_line_and_is_reported_again(seepage, tmp_p
     seen = {(cell.attack, cell.vantage): cell for cell in study.cells}
     assert seen["cosine", "server"].auc is not None
     assert seen["cosine", "query"].lacks == "vantage lacks training rounds"
+    assert seen["loss", "server"].like == "global-user"  # it has the final model
+    assert all(sum([cell.auc is not None, bool(cell.lacks), cell.like is not None]) == 1 for cell in study.cells)
     assert "The strongest attack at each place" in said.out
     page = (folder / "report.html").read_text()
-    assert page.count("cannot<sup>") == sum(1 for cell in study.cells if cell.auc is None)
+    assert page.count("cannot<sup>") == sum(1 for cell in study.cells if cell.lacks)
     again = seepage("report", folder, "--json")
     assert again.code == 0 and StudyResults.model_validate(json.loads(again.out)) == study
     attacked = seepage("attack", folder, "--json")
