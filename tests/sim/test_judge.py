@@ -85,6 +85,7 @@ def test_an_attack_that_a_vantage_lacks_something_for_is_refused_with_the_reason
         target="global",
         precision="float32",
         output=None,
+        lacks="updates of single clients",
         reason="attack 'cosine' needs updates of single clients, vantage 'server' has no updates of single clients",
     )
 
@@ -92,11 +93,11 @@ def test_an_attack_that_a_vantage_lacks_something_for_is_refused_with_the_reason
 def test_each_observation_has_a_generator_of_its_own(tiny, targets, monkeypatch):
     draws = []
 
-    def listen(name, observation, rng):
+    def listen(scenario, name, observation, rng):
         draws.append(rng.integers(2**60))
         return Guess(np.zeros(len(observation.candidates)))
 
-    monkeypatch.setattr("sim.judge.launch", listen)
+    monkeypatch.setattr("sim.judge.launch_watched", listen)
     observations = next(t for t in targets if t.target == "personal").observations
     guess_all(tiny, "loss", observations, "here")
     guess_all(tiny, "lira", observations, "here")

@@ -34,13 +34,15 @@ def truth():
 def judged(truth):
     rng = np.random.default_rng(2)
     tried = [("cosine", "training"), *((a, m) for m in MODELS if m != "training" for a in ("loss", "rmia"))]
-    return [one(attack, model, rng.normal(size=240) + 0.5 * truth.member) for attack, model in tried]
+    return [one(attack, model, rng.normal(size=240) + 0.5 * truth.member, truth) for attack, model in tried]
 
 
-def one(attack, model, scores):
+def one(attack, model, scores, truth):
     vantage, target, precision = MODELS[model]
-    result = AttackResult.model_construct(attack=attack, vantage=vantage, target=target, precision=precision)
-    return Judged(result, scores)
+    result = AttackResult.model_construct(
+        attack=attack, vantage=vantage, target=target, precision=precision, output="logits"
+    )
+    return Judged(result, scores, truth)
 
 
 def test_each_attack_is_compared_with_itself_on_another_model(judged, truth):

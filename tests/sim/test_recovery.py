@@ -212,7 +212,7 @@ def test_where_nothing_is_masked_the_run_goes_on_without_it(copied, tiny, quiet)
     scenario = tiny.model_copy(update={"attacks": tiny.attacks.model_copy(update={"names": ("loss", "mask-recovery")})})
     done = attack(scenario, RunFolder(copied), quiet)
     assert {row.attack for row in done.attacks} == {"loss"} and done.recoveries == []
-    assert [(r.attack, r.vantage) for r in done.refused] == [("mask-recovery", "server")]
+    assert ("mask-recovery", "server") in [(r.attack, r.vantage) for r in done.refused]
     assert any('aggregation.protocol = "none" has none' in sentence for sentence in done.findings)
 
 
