@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from attacks.malicious.config import ProbeConfig
-from attacks.registry import ATTACKS, RECOVERIES
+from attacks.recoveries import RECOVERIES
+from attacks.registry import ATTACKS
 
 USUAL = ("loss", "lira", "rmia", "cosine", "loss-series")  # a few minutes at most; the others are for asking
 

@@ -35,7 +35,8 @@ def _models() -> Rows:
 
 
 def _attacks() -> Rows:
-    from attacks.registry import ATTACKS, RECOVERIES
+    from attacks.recoveries import RECOVERIES
+    from attacks.registry import ATTACKS
 
     rows = [(a.name, a.title, a.needs[-1], a.source) for a in ATTACKS.values()]
     rows += [(r.name, r.title, r.needs, r.source) for r in RECOVERIES.values()]

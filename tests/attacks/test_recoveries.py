@@ -5,7 +5,8 @@ from pydantic import ValidationError
 
 from attacks.config import AttackConfig
 from attacks.mask_recovery import SEED_BITS
-from attacks.registry import ATTACKS, RECOVERIES
+from attacks.recoveries import RECOVERIES
+from attacks.registry import ATTACKS
 
 
 def test_a_recovery_is_asked_for_by_name():

@@ -257,7 +257,8 @@ def test_a_kind_that_cannot_be_listed(seepage):
 
 
 def test_every_listed_data_set_model_and_attack_is_one(seepage):
-    from attacks.registry import ATTACKS, RECOVERIES
+    from attacks.recoveries import RECOVERIES
+    from attacks.registry import ATTACKS
     from clients.models import MODELS
     from sim.data.registry import DATASETS
 

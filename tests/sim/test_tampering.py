@@ -158,6 +158,7 @@ def test_trials_are_held_out_records_of_other_classes(nine):
     assert [len(t.wanted) for t in flips] == [int((c.held_out[1] == 1).sum()) for c in scored(scenario).clients]
 
 
+@pytest.mark.slow
 def test_truth_serum_end_to_end(nine, quiet, tmp_path):
     """Results, report, table and findings of a whole run, with all the figures they promise."""
     folder, results = run(
