@@ -35,11 +35,14 @@ def _models() -> Rows:
 
 
 def _attacks() -> Rows:
+    from attacks.calibration_set import CALIBRATION_RANGES
     from attacks.recoveries import RECOVERIES
     from attacks.registry import ATTACKS
 
     rows = [(a.name, a.title, a.needs[-1], a.source) for a in ATTACKS.values()]
     rows += [(r.name, r.title, r.needs, r.source) for r in RECOVERIES.values()]
+    ranges = CALIBRATION_RANGES
+    rows.append((ranges.name, ranges.title, "nothing: runs unless edge.calibration is population", ranges.source))
     return [dict(zip(("name", "what", "needs", "source"), row, strict=True)) for row in rows]
 
 

@@ -82,12 +82,17 @@ def folder_of(scenario: Scenario, parent: Path) -> RunFolder:
 def create(scenario: Scenario, parent: Path) -> RunFolder:
     """A fresh folder for this scenario; what an earlier run of exactly the same scenario left there is replaced.
 
+    A study's folder gets no parts of its own: its runs have theirs.
+
     Raises:
         InputError: the folder cannot be written.
     """
     folder = folder_of(scenario, parent)
     try:
+        folder.path.mkdir(parents=True, exist_ok=True)
         _clear(folder)
+        for part in (folder.transcript, folder.models, folder.edge) if scenario.study.single else ():
+            part.mkdir()
     except OSError as error:
         raise InputError(
             f"{folder.path}: cannot be written ({error.strerror}). Name another place with --out"
@@ -102,7 +107,6 @@ def _clear(folder: RunFolder) -> None:
         done.unlink(missing_ok=True)
     for part in (folder.transcript, folder.models, folder.edge):
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
 
 
 def open_folder(path: Path) -> tuple[RunFolder, Scenario]:

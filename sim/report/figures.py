@@ -13,6 +13,7 @@ from sim.report import style, words
 from sim.report.roc import scores_of
 from sim.results import AttackResult, ClientResult, Interval, PersonResult, Results
 
+MOST_PAIRS = 12  # attacks in float and int8: of many, the strongest
 MOST_PEOPLE = 60
 MOST_RECORDS = 1500
 _AUC_HOVER = "%{text}: AUC %{x:.3f}<extra></extra>"
@@ -160,7 +161,7 @@ def _people(figure: go.Figure, people: list[PersonResult], one: str) -> None:
 
 def float_against_int8(results: Results, scores: pa.Table) -> list[style.Figure]:
     """What rounding to int8 does to each attack, and record by record to the strongest."""
-    pairs = words.precision_pairs(results)
+    pairs = sorted(words.precision_pairs(results), key=lambda pair: -pair[0].auc)[:MOST_PAIRS]
     if not pairs:
         return []
     strongest = max(pairs, key=lambda pair: pair[0].auc)

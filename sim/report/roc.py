@@ -16,6 +16,7 @@ from sim.results import AttackResult, Results
 from sim.score import roc
 
 MOST_POINTS = 400
+MOST_CURVES = 6  # as many as there are colours and dashes to tell apart
 SCORE_KEYS = ("attack", "vantage", "target", "precision", "output")
 
 
@@ -56,7 +57,8 @@ def _panel(vantage: str, model: str, rows: list[AttackResult], scores: pa.Table)
     edge = words.FALSE_ALARMS_NEEDED / nonmembers
     least = math.floor(math.log10(1 / nonmembers) * 2) / 2
     figure = style.blank(360, showlegend=True)
-    for number, row in enumerate(rows):
+    drawn = rows if len(rows) <= MOST_CURVES else sorted(rows, key=lambda row: -row.auc)[:MOST_CURVES]
+    for number, row in enumerate(drawn):
         _curve(figure, row, scores_of(scores, row), number, 10**least)
     _chance(figure, 10**least)
     _unmeasurable(figure, 10**least, min(edge, 1.0), least)
@@ -67,7 +69,7 @@ def _panel(vantage: str, model: str, rows: list[AttackResult], scores: pa.Table)
     figure.update_yaxes(title={"text": "members caught"}, **axis)
     return style.Figure(
         f"roc-{vantage}-{model}".replace(" ", "-"),
-        f"{vantage}: {'the training' if vantage == 'server' else model}",
+        f"{vantage}: {words.model_of(rows[0])}",
         _caption(vantage, rows),
         _alt(vantage, model, rows),
         figure,
@@ -76,6 +78,7 @@ def _panel(vantage: str, model: str, rows: list[AttackResult], scores: pa.Table)
 
 def _caption(vantage: str, rows: list[AttackResult]) -> str:
     who = f"{'The server, which' if words.aggregates(rows[0]) else 'Somebody who'} {words.VANTAGES[vantage].may}"
+    who += f". Drawn are the {MOST_CURVES} attacks with the largest AUC" if len(rows) > MOST_CURVES else ""
     caught = sum(words.singles_out(row) for row in rows)
     if all(row.tpr_at_fpr.get("0.01") is None for row in rows):
         return f"{who}. Too few non-members to read the curves at 1 % false alarms."
