@@ -69,8 +69,8 @@ def ledger(folder: Path) -> Ledger:
     return Ledger(
         rounds={int(client): rounds for client, rounds in content["rounds"].items()},
         stopped=content["stopped"],
-        probed=tuple(content["probed"]),
-        personal=content["personal"],
+        probed=tuple(content.get("probed", ())),
+        personal=content.get("personal", 1),
     )
 
 
