@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from sim.report import words
 from sim.study.results import Column, Difference, Figure, Strongest, StudyResults
 
+TRAINING = ("server", "aggregator", "malicious-server")  # who sees the training, and not a model alone
+
 
 def findings(study: StudyResults) -> list[str]:
     """One sentence each, the most important first."""
@@ -16,8 +18,8 @@ def findings(study: StudyResults) -> list[str]:
 
 def model(column: Column) -> str:
     """The attacked model in words, such as "personal int8 labels"; for whoever aggregates, the training."""
-    if column.vantage in ("server", "aggregator", "malicious-server"):
-        return "the training"
+    if column.vantage in TRAINING:
+        return "models that it had made" if column.target == "personal" else "the training"
     return f"{column.target} {column.precision}{' labels' if column.output == 'label' else ''}"
 
 

@@ -43,7 +43,7 @@ def gather(scenario: Scenario, runs: list[tuple[Part, str, Results]]) -> StudyRe
         attacks=[name for name in ATTACKS if any(cell.attack == name for cell in cells)],
         cells=cells,
         strongest=strongest,
-        differences=[*_protections(strongest), *_newcomers(by_variant)],
+        differences=[*_protections(cells, columns), *_newcomers(by_variant)],
         findings=[],
     )
     return study.model_copy(update={"findings": findings(study)})
@@ -160,15 +160,25 @@ def _without(values: list[float], seed: int) -> float:
     return sum(values) - values[seed] if len(values) > 1 else values[0]
 
 
-def _protections(strongest: list[Strongest]) -> Iterator[Difference]:
-    """Each variant against the first one. A server that sees sums alone is held against the one that sees updates."""
-    base = {_seat(row): row for row in strongest if row.variant == strongest[0].variant}
-    for row in strongest:
-        before = base.get(_seat(row))
-        if before is not None and row.variant != before.variant:
-            change = differences(row.auc.by_seed, before.auc.by_seed)
+def _protections(cells: list[Cell], columns: list[Column]) -> Iterator[Difference]:
+    """Each variant against the first one, with the attacks that both of them name.
+
+    A server that sees sums alone is held against the one that sees updates.
+    """
+    first, *others = dict.fromkeys(cell.variant for cell in cells)
+    for variant in others:
+        shared = _named(cells, first) & _named(cells, variant)
+        asked = [cell for cell in cells if cell.attack in shared]
+        base = {_seat(row): row for row in _strongest(asked, columns) if row.variant == first}
+        for row in _strongest(asked, columns):
+            before = base.get(_seat(row))
+            change = differences(row.auc.by_seed, before.auc.by_seed) if before and row.variant == variant else None
             if change is not None:
-                yield _difference("protection", row, row.variant, _common(row.attacks), change)
+                yield _difference("protection", row, variant, _common(row.attacks), change)
+
+
+def _named(cells: list[Cell], variant: str) -> set[str]:
+    return {cell.attack for cell in cells if cell.variant == variant}
 
 
 def _seat(row: Strongest) -> _Key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.report import words
-from sim.study.findings import auc, chosen, model
+from sim.study.findings import TRAINING, auc, chosen, where
 from sim.study.results import Cell, Column, StudyResults, Variant
 from sim.table import MAX_WIDTH, bullet, grid, printable
 
@@ -23,7 +24,8 @@ def render(study: StudyResults, console: Console, report: Path | None = None) ->
     console.print(Text(printable(f"{study.title}: {study.crowd}, {seeds}", console), style="bold"), width=width)
     if study.synthetic:
         console.print(Text("SYNTHETIC DATA: these figures say nothing about any real person.", "bold"), width=width)
-    for section in (_strongest(study), *(_matrix(study, variant) for variant in study.variants), _accuracy(study)):
+    matrices = [table for variant in study.variants for table in _matrix(study, variant)]
+    for section in (_strongest(study), *matrices, _accuracy(study)):
         console.print()
         console.print(section, width=width)
     console.print(Text("\nFindings", style="bold"))
@@ -35,40 +37,45 @@ def render(study: StudyResults, console: Console, report: Path | None = None) ->
 
 
 def _strongest(study: StudyResults) -> Table:
-    columns = ("variant", "vantage", "model", "attack", "AUC", "caught at 1 %")
-    table = grid("The strongest attack at each place (AUC 0.5 is a coin toss)", columns, 4)
+    table = grid("The strongest attack at each place (AUC 0.5 is a coin toss)", ("variant", "place", "attack"), 3)
+    for figure in ("AUC", "caught at 1 %"):
+        table.add_column(figure, justify="right", no_wrap=True)
     for row in study.strongest:
         caught = words.NOT_MEASURABLE
         if row.tpr is not None:
             caught = f"{row.tpr.value:.1%} {words.percent_interval(row.tpr.ci)}"
-        table.add_row(*map(Text, (row.variant, row.vantage, model(row), chosen(row), auc(row.auc), caught)))
+        table.add_row(*map(Text, (row.variant, where(row), chosen(row), auc(row.auc), caught)))
     return table
 
 
-def _matrix(study: StudyResults, variant: Variant) -> Table:
-    """AUC of every attack that could be tried in any of this variant's columns."""
-    cells = {(cell.attack, _key(cell)): cell for cell in study.cells if cell.variant == variant.name}
-    here = {key for _, key in cells}
-    columns = [column for column in study.columns if _key(column) in here]
-    table = grid(f"AUC of every attack, variant {variant.name} (-: the vantage lacks what it needs)", (), 0)
-    table.add_column("attack", no_wrap=True, min_width=10)
-    for column in columns:
-        table.add_column(_heading(column), justify="right", overflow="fold")
-    for attack in study.attacks:
-        table.add_row(Text(attack), *(_figure(cells.get((attack, _key(column)))) for column in columns))
-    return table
+def _matrix(study: StudyResults, variant: Variant) -> Iterator[Table]:
+    """AUC of every attack that could be tried in any of this variant's columns: on the training, then on models."""
+    cells = {(cell.attack, _key(cell)): cell for cell in study.cells if cell.variant == variant.name and cell.auc}
+    for what, training in (("the training", True), ("models", False)):
+        there = [c for c in study.columns if (c.vantage in TRAINING) == training]
+        columns = [c for c in there if any((attack, _key(c)) in cells for attack in study.attacks)]
+        attacks = [a for a in study.attacks if any((a, _key(c)) in cells for c in columns)]
+        table = grid(f"AUC of every attack on {what}, variant {variant.name}", (), 0)
+        table.add_column("attack", overflow="fold", min_width=18)
+        for column in columns:
+            table.add_column(_heading(column), justify="right", min_width=4)
+        for attack in attacks:
+            table.add_row(Text(attack), *(_figure(cells.get((attack, _key(column)))) for column in columns))
+        if attacks:
+            yield table
 
 
 def _heading(column: Column) -> str:
-    if model(column) == "the training":
-        return column.vantage
+    if column.vantage in TRAINING:
+        return f"{column.vantage.replace('-', ' ')}{', models' if column.target == 'personal' else ''}"
     labels = " labels" if column.output == "label" else ""
-    return f"{column.vantage} {_SHORT.get(column.precision, column.precision)}{labels}"
+    vantage = column.vantage.replace("malicious-", "malicious ").replace("global-", "global ")
+    return f"{vantage} {_SHORT.get(column.precision, column.precision)}{labels}"
 
 
 def _figure(cell: Cell | None) -> Text:
     if cell is None or cell.auc is None:
-        return Text("-", "dim")
+        return Text("", "dim")
     return Text(f"{cell.auc.value:.2f}", "bold" if cell.auc.ci[0] > words.CHANCE else "")
 
 

@@ -11,6 +11,7 @@ from sim.scenario import changed, load_scenario
 from sim.study.config import StudyConfig
 from sim.study.figures import differences, over_seeds
 from sim.study.gather import gather
+from sim.study.page import page
 from sim.study.plan import Part, parts
 from sim.study.results import StudyResults
 from tests.sim.conftest import TINY
@@ -153,6 +154,19 @@ def test_a_variant_is_held_against_the_first_seed_by_seed(tmp_path, load):
     assert (row.question, row.variant, row.attack) == ("protection", "small", "a")
     assert row.difference.value == pytest.approx(-0.095)
     assert row.difference.by_seed == pytest.approx([-0.10, -0.09])
+
+
+def test_a_variant_that_names_fewer_attacks_is_reported_all_the_same(tmp_path, load):
+    study = study_of(tmp_path, load, {"none": [made_up({"loss": 0.7, "rmia": 0.6})], "small": [made_up({"loss": 0.6})]})
+    text = page(study)
+    assert text.count("not asked for") == 1
+    assert "0.700" in text and "0.600" in text
+
+
+def test_variants_are_compared_on_the_attacks_that_both_name(tmp_path, load):
+    both = [made_up({"a": 0.6, "b": 0.9})] * 2, [made_up({"a": 0.6})] * 2
+    (row,) = study_of(tmp_path, load, dict(zip(("none", "small"), both, strict=True))).differences
+    assert row.attack == "a" and row.difference.value == 0
 
 
 def test_newcomers_are_held_against_participants(tmp_path, load):
