@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Rows = list[dict[str, str]]
 
@@ -115,6 +116,6 @@ def render(listing: dict[str, Rows], console: Console, *, json: bool) -> None:
         for column in rows[0]:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*row.values())
+            table.add_row(*map(Text, row.values()))  # as Text, since rich reads square brackets as markup
         console.print(table)
         console.print()
