@@ -26,11 +26,11 @@ def sentences(results: Results) -> Iterator[str]:
         return
     participants, newcomers = cells(top)
     first, second = _arm(top, "participants"), _arm(top, "newcomers")
-    why = (
-        " Fine-tuning changes less about a record that the global model already knew."
-        if second.auc > first.auc
-        else " What the global model knew of participants' records stays in their personal models."
-    )
+    why = " The two intervals overlap, so that they differ is not shown."
+    if second.auc_ci[0] > first.auc_ci[1]:
+        why = " Fine-tuning changes less about a record that the global model already knew."
+    elif second.auc_ci[1] < first.auc_ci[0]:
+        why = " What the global model knew of participants' records stays in their personal models."
     yield (
         f"The {second.clients} clients that only fine-tuned the finished model are attacked ({words.named(top)}) with"
         f" AUC {newcomers}, those that also helped to train it with {participants}.{why}"

@@ -29,9 +29,9 @@ def write_page(study: StudyResults, path: Path) -> None:
 
 def page(study: StudyResults) -> str:
     """The report as text."""
-    heads, cells = _heads(study), {(cell.variant, cell.attack, _key(cell)): cell for cell in study.cells}
+    heads, cells = _heads(study), {(cell.variant, cell.attack, cell.key): cell for cell in study.cells}
     rows = [
-        (attack, [cells.get((head.variant, attack, _key(head.column))) for head in heads]) for attack in study.attacks
+        (attack, [cells.get((head.variant, attack, head.column.key)) for head in heads]) for attack in study.attacks
     ]
     reasons = list(dict.fromkeys(cell.lacks for _, row in rows for cell in row if cell and cell.lacks))
     return (
@@ -53,12 +53,12 @@ def page(study: StudyResults) -> str:
 
 
 def _heads(study: StudyResults) -> list[Head]:
-    there = {(cell.variant, _key(cell)) for cell in study.cells}
+    there = {(cell.variant, cell.key) for cell in study.cells}
     return [
         Head(variant.name, column)
         for variant in study.variants
         for column in study.columns
-        if (variant.name, _key(column)) in there
+        if (variant.name, column.key) in there
     ]
 
 
@@ -73,7 +73,3 @@ def _heat(cell: Cell) -> str:
     """How far the low end of the interval lies above chance, as a per cent of full colour."""
     assert cell.auc is not None
     return f"{max(0.0, min(1.0, (cell.auc.ci[0] - words.CHANCE) / _FULL)):.0%}"
-
-
-def _key(column: Column) -> tuple[str, str, str, str | None]:
-    return column.vantage, column.target, column.precision, column.output

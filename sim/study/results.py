@@ -34,6 +34,11 @@ class Column(_Part):
     precision: Precision
     output: Output | None
 
+    @property
+    def key(self) -> tuple[str, str, str, str | None]:
+        """What tells one column from another."""
+        return self.vantage, self.target, self.precision, self.output
+
 
 class Cell(Column):
     """One attack in one column: what it reached, or why it cannot be tried there."""

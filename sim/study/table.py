@@ -50,17 +50,17 @@ def _strongest(study: StudyResults) -> Table:
 
 def _matrix(study: StudyResults, variant: Variant) -> Iterator[Table]:
     """AUC of every attack that could be tried in any of this variant's columns: on the training, then on models."""
-    cells = {(cell.attack, _key(cell)): cell for cell in study.cells if cell.variant == variant.name and cell.auc}
+    cells = {(cell.attack, cell.key): cell for cell in study.cells if cell.variant == variant.name and cell.auc}
     for what, training in (("the training", True), ("models", False)):
         there = [c for c in study.columns if (c.vantage in TRAINING) == training]
-        columns = [c for c in there if any((attack, _key(c)) in cells for attack in study.attacks)]
-        attacks = [a for a in study.attacks if any((a, _key(c)) in cells for c in columns)]
+        columns = [c for c in there if any((attack, c.key) in cells for attack in study.attacks)]
+        attacks = [a for a in study.attacks if any((a, c.key) in cells for c in columns)]
         table = grid(f"AUC of every attack on {what}, variant {variant.name}", (), 0)
         table.add_column("attack", overflow="fold", min_width=18)
         for column in columns:
             table.add_column(_heading(column), justify="right", min_width=4)
         for attack in attacks:
-            table.add_row(Text(attack), *(_figure(cells.get((attack, _key(column)))) for column in columns))
+            table.add_row(Text(attack), *(_figure(cells.get((attack, column.key))) for column in columns))
         if attacks:
             yield table
 
@@ -77,10 +77,6 @@ def _figure(cell: Cell | None) -> Text:
     if cell is None or cell.auc is None:
         return Text("", "dim")
     return Text(f"{cell.auc.value:.2f}", "bold" if cell.auc.ci[0] > words.CHANCE else "")
-
-
-def _key(column: Column) -> tuple[str, str, str, str | None]:
-    return column.vantage, column.target, column.precision, column.output
 
 
 def _accuracy(study: StudyResults) -> Table:
