@@ -43,7 +43,7 @@ def compare(artifact: Artifact, x: Float[np.ndarray, "records ..."], float_logit
     inputs = artifact.quantize_input(x)
     device, litert = run(artifact, inputs, "tflm"), run(artifact, inputs, "litert")
     scores = artifact.dequantize(device)
-    parent = _softmax(float_logits) if artifact.output == "probabilities" else float_logits
+    parent = _softmax(float_logits) if artifact.answers == "probabilities" else float_logits
     return Agreement(
         top1_agreement=float(np.mean(scores.argmax(1) == parent.argmax(1))),
         max_logit_error=float(np.abs(scores - parent).max()),

@@ -126,6 +126,8 @@ class Reading:
 def read(model: bytes) -> Reading:
     """Read an int8 TFLite file. Raises `ArtifactError` where it is none that `Artifact` can read."""
     artifact = Artifact.from_bytes(model)
+    if artifact.input.numbers == "float32":
+        raise ArtifactError("this model computes in floating point: there are no int8 ranges to read")
     graph = unpacked(model)
     kinds = kinds_of(graph)
     return Reading(tuple(_layers(graph, kinds)), tuple(_ranges(graph, kinds)), artifact)

@@ -17,7 +17,8 @@ from edge.artifact import Artifact
 from edge.check import compare
 from edge.coarse import coarse_ranges
 from edge.devices import DEVICES, fits
-from edge.export import export_int8, trace
+from edge.export import export as export_model
+from edge.export import trace
 from sim.data.federation import ClientData, Labelled
 from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name, write_atomically
@@ -55,7 +56,7 @@ def export(scenario: Scenario, folder: RunFolder, progress: Progress) -> None:
 
 def export_bytes(scenario: Scenario, model: nn.Module, calibration: Batch) -> bytes:
     """One model as the scenario ships it."""
-    exported = export_int8(model, calibration, scenario.edge.output, _traced(scenario))
+    exported = export_model(model, calibration, "int8", scenario.edge.output, _traced(scenario))
     ratio = scenario.edge.round_ranges
     return exported if ratio is None else coarse_ranges(exported, ratio)
 

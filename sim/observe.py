@@ -268,7 +268,7 @@ def _device_references(scenario: Scenario, trained_on: Masks, vectors: Vectors) 
 
 
 def _device_oracle(artifact: Artifact) -> Oracle:
-    return Oracle(lambda x: predict(artifact, x, "tflm"), artifact.output, artifact.resolution)
+    return Oracle(lambda x: predict(artifact, x, "tflm"), artifact.answers, artifact.resolution)
 
 
 def _stored_predictor(scenario: Scenario, file: Path) -> Predictor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from torch.export import ExportedProgram
 from edge.artifact import Output
 from edge.export.graph import UnsupportedLayerError, channels_last, single_input
 from edge.export.layout import memory_shape
+from edge.export.variants import VARIANTS
 from edge.quiet import quiet_stderr
 
-__all__ = ["Output", "UnsupportedLayerError", "export_float32", "export_int8", "trace"]
+__all__ = ["VARIANTS", "Output", "UnsupportedLayerError", "export", "trace"]
 
 
 def trace(model: nn.Module, example: Float[np.ndarray, "records ..."]) -> ExportedProgram:
@@ -33,37 +33,32 @@ def trace(model: nn.Module, example: Float[np.ndarray, "records ..."]) -> Export
     return program
 
 
-def export_int8(
+def export(
     model: nn.Module,
     calibration: Float[np.ndarray, "records ..."],
-    output: Output = "logits",
+    variant: str = "int8",
+    answers: Output = "logits",
     traced: ExportedProgram | None = None,
 ) -> bytes:
-    """The model as a TFLite file in which everything is int8: input, output, weights (a scale per channel).
+    """The model as a TFLite file, quantised as `variant` (a name from `VARIANTS`) says.
 
     `calibration` are records in torch's layout, each (C, H, W), (C, W) or (F,): their smallest and largest
-    activations set the quantisation ranges, so these records are part of what is released. The file takes one
-    record at a time, channels last. With `output="probabilities"` it ends in a softmax with scale 1/256 and zero
-    point -128; the model itself returns logits of shape (records, classes) either way. `traced` is the `trace` of a
-    model of the same architecture, made here if it is not given.
+    activations set the quantisation ranges, so these records are part of what is released; for float32 they only
+    give the shape. The file takes one record at a time, channels last. With `answers="probabilities"` it ends in a
+    softmax, in int8 with scale 1/256 and zero point -128; the model itself returns logits of shape (records, classes)
+    either way. `traced` is the `trace` of a model of the same architecture, made here if it is not given.
 
     The same model and records give the same bytes. Raises `UnsupportedLayerError` for a layer that has no faithful
-    int8 counterpart, `ValueError` for calibration records that are no use.
+    counterpart on the device, `ValueError` for calibration records that are no use or a variant that does not exist.
     """
+    if variant not in VARIANTS:
+        raise ValueError(f"variant '{variant}' does not exist; choose one of {', '.join(VARIANTS)}")
     _check(calibration)
     samples = np.asarray(calibration, dtype=np.float32)
     program = trace(model, samples) if traced is None else traced
     with quiet_stderr():
-        converter, shape = _converter(model, program, output)
-        _ask_for_int8(converter, [row.reshape(shape) for row in _channels_last(samples)])
-        return bytes(converter.convert())
-
-
-def export_float32(model: nn.Module, example: Float[np.ndarray, "records ..."], output: Output = "logits") -> bytes:
-    """The same graph in float32, for records of the shape of `example`'s: what the int8 file is an image of."""
-    program = trace(model, example)
-    with quiet_stderr():
-        converter, _ = _converter(model, program, output)
+        converter, shape = _converter(model, program, answers)
+        VARIANTS[variant].ask(converter, [row.reshape(shape) for row in _channels_last(samples)])
         return bytes(converter.convert())
 
 
@@ -81,16 +76,7 @@ def _channels_last(samples: Float[np.ndarray, "records ..."]) -> Float[np.ndarra
     return np.moveaxis(samples, 1, -1) if samples.ndim > 2 else samples
 
 
-def _ask_for_int8(converter: Any, samples: Sequence[Float[np.ndarray, "1 ..."]]) -> None:  # noqa: ANN401 - untyped
-    import tensorflow as tf
-
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([sample] for sample in samples)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-
-
-def _converter(model: nn.Module, program: ExportedProgram, output: Output) -> tuple[Any, tuple[int, ...]]:
+def _converter(model: nn.Module, program: ExportedProgram, answers: Output) -> tuple[Any, tuple[int, ...]]:
     """TensorFlow's converter around the lowered model, and the shape of its input."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: it is read once
     import tensorflow as tf
@@ -102,7 +88,7 @@ def _converter(model: nn.Module, program: ExportedProgram, output: Output) -> tu
     shape = memory_shape(single_input(program)[1])
 
     def forward(record: Any) -> Any:  # noqa: ANN401 - symbolic TensorFlow tensors
-        return tf.nn.softmax(logits(record)) if output == "probabilities" else logits(record)
+        return tf.nn.softmax(logits(record)) if answers == "probabilities" else logits(record)
 
     function = tf.function(forward, input_signature=[tf.TensorSpec(shape, tf.float32, name="input")], autograph=False)
     return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], tf.Module()), shape

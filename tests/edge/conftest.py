@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from edge.export import export_int8
+from edge.export import export
 
 
 class DepthwiseSeparable(nn.Module):
@@ -141,10 +141,10 @@ def exported(trained) -> Callable[..., bytes]:
     """A trained network as an int8 file, converted once per session."""
 
     @functools.cache
-    def export(name: str, output: str = "logits") -> bytes:
-        return export_int8(trained(name).model, trained(name).x[:200], output)
+    def make(name: str, answers: str = "logits", variant: str = "int8") -> bytes:
+        return export(trained(name).model, trained(name).x[:200], variant, answers)
 
-    return export
+    return make
 
 
 @pytest.fixture

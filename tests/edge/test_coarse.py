@@ -38,10 +38,10 @@ def test_answers_change_by_a_few_steps(name, trained, exported):
 
 def test_two_calibration_sets_give_one_file(trained):
     """On a fine grid their ends differ, on a coarse one they do not."""
-    from edge.export import export_int8
+    from edge.export import export
 
     net = trained("windows")
-    one, other = (export_int8(net.model, net.x[rows]) for rows in (slice(0, 150), slice(150, 300)))
+    one, other = (export(net.model, net.x[rows]) for rows in (slice(0, 150), slice(150, 300)))
     assert [r.scale for r in read(one).ranges] != [r.scale for r in read(other).ranges]
     same = [
         a.scale == b.scale for a, b in zip(*(read(coarse_ranges(f, 4.0)).ranges for f in (one, other)), strict=True)
@@ -51,7 +51,7 @@ def test_two_calibration_sets_give_one_file(trained):
 
 def test_a_softmax_keeps_its_scale(exported):
     artifact = Artifact.from_bytes(coarse_ranges(exported("cnn", "probabilities"), 2.0))
-    assert (artifact.output, artifact.output_scale, artifact.output_zero_point) == ("probabilities", 1 / 256, -128)
+    assert (artifact.answers, artifact.output.scale, artifact.output.zero_point) == ("probabilities", 1 / 256, -128)
 
 
 def test_a_grid_of_one_point_is_refused(exported):

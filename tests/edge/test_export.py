@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from edge.artifact import Artifact
-from edge.export import UnsupportedLayerError, export_float32, export_int8
+from edge.export import UnsupportedLayerError, export
 from edge.runtimes import predict
 
 NAMES = ["mlp", "cnn", "windows", "depthwise", "residual", "group-norm", "one-group"]
@@ -30,7 +30,7 @@ class Function(nn.Module):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_float_file_computes_what_torch_computes(name, trained, run_float):
     net = trained(name)
-    answers = run_float(export_float32(net.model, net.x), net.fresh)
+    answers = run_float(export(net.model, net.x, "float32"), net.fresh)
     np.testing.assert_allclose(answers, net.logits, atol=1e-4)
 
 
@@ -89,7 +89,7 @@ def test_every_supported_layer_computes_what_torch_computes(name, seeded, run_fl
     x = np.random.default_rng(1).normal(size=(5, *shape)).astype(np.float32)
     with torch.no_grad():
         expected = model(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(run_float(export_float32(model, x), x), expected, atol=1e-4)
+    np.testing.assert_allclose(run_float(export(model, x, "float32"), x), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,19 +130,19 @@ def test_every_activation_is_int8_and_convolutions_have_a_scale_per_channel(expo
 @pytest.mark.parametrize("output", ["logits", "probabilities"])
 def test_the_same_model_and_records_give_the_same_bytes(output, trained, exported):
     net = trained("windows")
-    assert export_int8(net.model, net.x[:200], output) == exported("windows", output)
+    assert export(net.model, net.x[:200], answers=output) == exported("windows", output)
 
 
 def test_other_calibration_records_give_other_bytes(trained, exported):
     net = trained("windows")
-    assert export_int8(net.model, 3 * net.x[:200]) != exported("windows")
+    assert export(net.model, 3 * net.x[:200]) != exported("windows")
 
 
 def test_exporting_leaves_the_model_as_it_was(trained):
     net = trained("mlp")
     model = net.model.train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    export_int8(model, net.x[:20])
+    export(model, net.x[:20])
     assert model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     model.eval()
@@ -152,20 +152,20 @@ def test_a_model_still_in_training_mode_is_exported_as_it_is_used(trained, expor
     net = trained("mlp")
     net.model.train()
     try:
-        assert export_int8(net.model, net.x[:200]) == exported("mlp")
+        assert export(net.model, net.x[:200]) == exported("mlp")
     finally:
         net.model.eval()
 
 
 def test_the_softmax_has_the_scale_that_the_device_fixes(exported):
     artifact = Artifact.from_bytes(exported("windows", "probabilities"))
-    assert (artifact.output, artifact.output_scale, artifact.output_zero_point) == ("probabilities", 1 / 256, -128)
+    assert (artifact.answers, artifact.output.scale, artifact.output.zero_point) == ("probabilities", 1 / 256, -128)
 
 
 def test_an_unsupported_layer_is_named_with_its_place():
     body = nn.Sequential(OrderedDict(first=nn.Conv1d(3, 4, 3), squash=nn.Sigmoid(), head=head(24)))
     with pytest.raises(UnsupportedLayerError) as caught:
-        export_float32(nn.Sequential(OrderedDict(body=body)), np.zeros((1, 3, 8)))
+        export(nn.Sequential(OrderedDict(body=body)), np.zeros((1, 3, 8)), "float32")
     assert "sigmoid at 'body.squash' (Sigmoid)" in str(caught.value)
     assert "Supported: adaptive_avg_pool1d" in str(caught.value)
 
@@ -202,16 +202,16 @@ def test_what_would_come_out_wrong_is_refused(name):
     x = torch.ones(2, *shape)
     model.eval()(x)
     with pytest.raises(UnsupportedLayerError, match=reason):
-        export_float32(model, x.numpy())
+        export(model, x.numpy(), "float32")
 
 
 def test_scores_must_be_one_flat_tensor():
     with pytest.raises(UnsupportedLayerError, match="records, classes"):
-        export_float32(nn.Conv1d(3, 4, 3), np.zeros((1, 3, 8)))
+        export(nn.Conv1d(3, 4, 3), np.zeros((1, 3, 8)), "float32")
     with pytest.raises(UnsupportedLayerError, match="flattened map"):
-        export_float32(nn.Sequential(nn.Conv1d(3, 4, 3), nn.Flatten()), np.zeros((1, 3, 8)))
+        export(nn.Sequential(nn.Conv1d(3, 4, 3), nn.Flatten()), np.zeros((1, 3, 8)), "float32")
     with pytest.raises(UnsupportedLayerError, match="one tensor"):
-        export_float32(Function(lambda x: (x, x)), np.zeros((1, 8)))
+        export(Function(lambda x: (x, x)), np.zeros((1, 8)), "float32")
 
 
 @pytest.mark.parametrize(
@@ -224,4 +224,4 @@ def test_scores_must_be_one_flat_tensor():
 )
 def test_useless_calibration_records_are_refused(calibration, reason, trained):
     with pytest.raises(ValueError, match=reason):
-        export_int8(trained("mlp").model, calibration)
+        export(trained("mlp").model, calibration)

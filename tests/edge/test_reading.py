@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from edge.artifact import ArtifactError
-from edge.export import export_int8
+from edge.export import export
 from edge.reading import parameters, read
 
 PLAIN = {
@@ -50,7 +50,7 @@ def plain(request, seeded):
         if name.endswith("bias"):
             parameter.data = torch.tensor(rng.normal(size=parameter.shape), dtype=torch.float32)
     records = rng.normal(size=(20, *shape)).astype(np.float32)
-    return model, export_int8(model, records), records
+    return model, export(model, records), records
 
 
 def test_weights_come_back_within_half_a_step(plain):

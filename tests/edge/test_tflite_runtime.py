@@ -16,10 +16,10 @@ import sys
 root, folder = sys.argv[1:]
 sys.path.insert(0, root)
 import numpy as np
-from edge.artifact import Artifact
+from edge.artifact import Artifact, Port
 from edge.runtimes import run
 model, inputs = open(folder + "/model.tflite", "rb").read(), np.load(folder + "/inputs.npy")
-artifact = Artifact(model, (1, *inputs.shape[1:]), 1.0, 0, (1, 4), 1.0, 0, "logits")
+artifact = Artifact(model, Port((1, *inputs.shape[1:]), "int8"), Port((1, 4), "int8"), "logits")
 np.save(folder + "/outputs.npy", run(artifact, inputs, "tflite-runtime"))
 """
 

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import nn
 
-from edge.export import export_int8, trace
+from edge.export import export, trace
 
 
 def test_a_trace_of_another_model_of_the_same_architecture_gives_the_same_file():
@@ -13,5 +13,5 @@ def test_a_trace_of_another_model_of_the_same_architecture_gives_the_same_file()
         for _ in range(2)
     )
     shared = trace(first, records)
-    assert export_int8(second, records, traced=shared) == export_int8(second, records)
-    assert export_int8(first, records, traced=shared) != export_int8(second, records, traced=shared)
+    assert export(second, records, traced=shared) == export(second, records)
+    assert export(first, records, traced=shared) != export(second, records, traced=shared)
