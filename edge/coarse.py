@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.reading import FIXED, constant_of, kinds_of, quantised, unpacked
+from edge.reading import FIXED, constant_of, kinds_of, packed, quantised, unpacked
 
 _WITH_BIAS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -21,8 +21,6 @@ def coarse_ranges(model: bytes, ratio: float) -> bytes:
     """
     if ratio <= 1:
         raise ValueError(f"ratio {ratio:g}: a grid needs a ratio above 1, such as 1.05 or 2")
-    import flatbuffers  # type: ignore[import-untyped]  # what the schema below needs
-
     whole = unpacked(model)
     graph, kinds = whole.subgraphs[0], kinds_of(whole)
     biases = _biases(whole, kinds)
@@ -34,9 +32,7 @@ def coarse_ranges(model: bytes, ratio: float) -> bytes:
             tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [zero_point]
     for source, weights, bias, real in biases:
         _requantise(whole, bias, real, float(source.quantization.scale[0]) * np.asarray(weights.quantization.scale))
-    builder = flatbuffers.Builder(len(model) * 2)
-    builder.Finish(whole.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(whole)
 
 
 def _rounded(scale: float, zero_point: int, ratio: float) -> tuple[float, int]:

@@ -8,6 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edge.devices import DEVICES
 
+Variant = Literal["int8", "int8-per-tensor", "int16x8", "int4"]
+
+
+class HeadTraining(BaseModel):
+    """How a device trains the last layer of the model in its flash: plain gradient descent on its own records."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(20, ge=1, le=10_000, description="passes over the device's records")
+    batch_size: int = Field(8, ge=1, description="records per step, whose features lie in RAM together")
+    learning_rate: float = Field(0.05, gt=0, le=10, description="step size of plain gradient descent")
+
 
 class EdgeConfig(BaseModel):
     """The microcontroller, what the model on it answers, and the records that set its int8 ranges."""
@@ -19,6 +31,17 @@ class EdgeConfig(BaseModel):
     )
     output: Literal["logits", "probabilities"] = Field(
         default="logits", description="what the shipped model answers: logits, or a softmax in steps of 1/256"
+    )
+    variants: tuple[Variant, ...] = Field(
+        default=("int8",),
+        min_length=1,
+        description="how the models are quantised: the first ships, and is what all else is about; any others are "
+        "exported and attacked beside it (int8, int8-per-tensor, int16x8, int4)",
+    )
+    head: HeadTraining | None = Field(
+        default=None,
+        description="each device also trains the last layer of the global int8 model itself, and is attacked beside "
+        "the personal models that are fine-tuned elsewhere and flashed anew; default: no device trains",
     )
     calibration: Literal["population", "members", "held-out"] = Field(
         default="population",
@@ -41,3 +64,10 @@ class EdgeConfig(BaseModel):
         if name not in DEVICES:
             raise ValueError(f"device '{name}' is not known; choose one of {', '.join(DEVICES)}")
         return name
+
+    @field_validator("variants")
+    @classmethod
+    def _each_once(cls, names: tuple[Variant, ...]) -> tuple[Variant, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("each variant once; int8, int8-per-tensor, int16x8 and int4 can be named")
+        return names

@@ -156,7 +156,6 @@ def float_network(model: bytes, shown: list[int], rng: np.random.Generator | Non
 
     Its outputs are the tensors `shown`: any other activation may be overwritten in place by the time it is read.
     """
-    import flatbuffers  # type: ignore[import-untyped]  # what the schema below needs
     from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
     whole = unpacked(model)
@@ -170,9 +169,7 @@ def float_network(model: bytes, shown: list[int], rng: np.random.Generator | Non
         if quantised(tensor):
             tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
     whole.subgraphs[0].outputs, whole.signatureDefs = shown, None
-    builder = flatbuffers.Builder(len(model) * 5)
-    builder.Finish(whole.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(whole)
 
 
 def _as_torch(layer: Layer, wanted: list[tuple[int, ...]]) -> list[np.ndarray[Any, Any]]:
@@ -285,6 +282,15 @@ def unpacked(model: bytes) -> Any:  # noqa: ANN401 - generated code, untyped
     from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
     return schema.ModelT.InitFromPackedBuf(model)
+
+
+def packed(whole: Any) -> bytes:  # noqa: ANN401 - generated code, untyped
+    """A TFLite file from such objects."""
+    import flatbuffers  # type: ignore[import-untyped]  # what the schema needs
+
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(whole.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _interpreter(model: bytes) -> Any:  # noqa: ANN401 - untyped library
