@@ -14,12 +14,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from clients.dp_sgd import UnsafeForPrivacyError, train_privately, unsafe
-from clients.models import MODELS, ModelConfig, build_model
+from clients.models import CLASSIFIERS, ModelConfig, build_model
 from clients.privacy import RecordPrivacyConfig
 from clients.training import DivergedError, TrainingConfig
 from clients.weights import load_vector, to_vector
 
-SHAPES = {"mlp": (12,), "cnn": (1, 8, 8), "cnn1d": (3, 16), "ds-cnn": (1, 8, 8)}
+SHAPES = {"mlp": (12,), "cnn": (1, 8, 8), "cnn1d": (3, 16), "ds-cnn": (1, 8, 8), "resnet8": (1, 8, 8)}
+SHAPES["mobilenet-v1-0.25"] = (1, 32, 32)
 NO_NOISE = 1e-9  # too small to be seen in float32
 ENGINES = ["hooks", "ghost"]
 
@@ -69,7 +70,7 @@ def test_one_step_by_hand(engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("norm", ["none", "group"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_model_sums_clipped_gradients_of_single_records(name, norm, engine):
     """Against plain autograd, one record at a time, with about half of the records clipped."""
     model, (x, y) = build(name, norm), records(SHAPES[name], 9)
@@ -125,7 +126,7 @@ def test_the_noise_is_the_same_however_many_records_there_are(count, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_empty_batches_move_every_weight_by_noise(name, engine):
     change = moved(
         build(name, "group"), *records(SHAPES[name], 0), TrainingConfig(), privacy(sampling_rate=0.3, gradients=engine)
@@ -276,7 +277,7 @@ def test_all_faults_are_named_at_once():
 
 
 @pytest.mark.parametrize("norm", ["none", "group"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_our_own_models_are_safe(name, norm):
     assert unsafe(build(name, norm)) == []
 

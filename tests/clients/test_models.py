@@ -5,11 +5,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from clients.models import MODELS, ModelConfig, ModelShapeError, build_model, parameter_count
+from clients.models import CLASSIFIERS, MODELS, ModelConfig, ModelShapeError, build_model, new_model, parameter_count
 
-SHAPES = {"mlp": [(5,), (3, 20), (1, 8, 8)], "cnn": [(1, 8, 8), (3, 4, 9)], "cnn1d": [(6, 100), (1, 4)]}
-SHAPES["ds-cnn"] = [(1, 8, 8), (2, 4, 5)]
-EVERY = [(name, shape, norm) for name in MODELS for shape in SHAPES[name] for norm in ("none", "group")]
+SHAPES = {
+    "mlp": [(5,), (3, 20), (1, 8, 8)],
+    "cnn": [(1, 8, 8), (3, 4, 9)],
+    "cnn1d": [(6, 100), (1, 4)],
+    "ds-cnn": [(1, 49, 10), (1, 8, 8), (2, 4, 5)],
+    "resnet8": [(3, 32, 32), (1, 5, 8)],
+    "mobilenet-v1-0.25": [(3, 32, 32), (1, 33, 40)],
+}
+EVERY = [(name, shape, norm) for name in CLASSIFIERS for shape in SHAPES[name] for norm in ("none", "group")]
 
 
 def rng(seed=0):
@@ -39,7 +45,7 @@ def test_weights_come_from_the_generator_alone(name, shape, norm):
     assert not torch.equal(weights(build_model(config, shape, 4, rng(2))), first)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn1d"])
 def test_first_weights_are_as_large_as_torch_makes_them(name):
     shape = SHAPES[name][0]
     model = build_model(ModelConfig(name=name, width=64), shape, 10, rng())
@@ -55,7 +61,7 @@ def test_first_weights_are_as_large_as_torch_makes_them(name):
     [
         ("cnn", (20,), "mlp"),
         ("ds-cnn", (6, 100), "mlp, cnn1d"),
-        ("cnn1d", (1, 8, 8), "mlp, cnn, ds-cnn"),
+        ("cnn1d", (1, 8, 8), "mlp, cnn, ds-cnn, resnet8, mobilenet-v1-0.25"),
     ],
 )
 def test_records_of_another_kind_are_refused_with_what_fits(name, shape, fits):
@@ -65,14 +71,23 @@ def test_records_of_another_kind_are_refused_with_what_fits(name, shape, fits):
     assert str(refused.value).endswith(f"have shape {shape}; models for this data: {fits}")
 
 
-@pytest.mark.parametrize(("name", "shape"), [("cnn", (1, 3, 9)), ("ds-cnn", (1, 9, 2)), ("cnn1d", (6, 3))])
-def test_records_too_small_are_refused(name, shape):
-    smallest = min(shape[1:])
-    with pytest.raises(ModelShapeError, match=f"{name} needs records at least 4 long on every side.* have {smallest}"):
+@pytest.mark.parametrize(
+    ("name", "shape", "least"),
+    [
+        ("cnn", (1, 3, 9), 4),
+        ("ds-cnn", (1, 9, 2), 4),
+        ("cnn1d", (6, 3), 4),
+        ("resnet8", (3, 3, 32), 4),
+        ("mobilenet-v1-0.25", (3, 31, 32), 32),
+    ],
+)
+def test_records_too_small_are_refused(name, shape, least):
+    said = f"{name} needs records at least {least} long on every side.* have {min(shape[1:])}"
+    with pytest.raises(ModelShapeError, match=said):
         build_model(ModelConfig(name=name), shape, 3, rng())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_width_that_cannot_be_grouped_is_refused(name):
     with pytest.raises(ModelShapeError, match=r"width 6 .* multiple of 4, or norm = 'none'"):
         build_model(ModelConfig(name=name, norm="group", width=6), SHAPES[name][0], 3, rng())
@@ -95,3 +110,56 @@ def test_the_default_width_is_the_entry_s_own():
     model = build_model(ModelConfig(name="mlp"), (5,), 3, rng())
     assert model[1].out_features == MODELS["mlp"].width
     assert np.prod(model[1].weight.shape) == 5 * 64
+
+
+PUBLISHED = {  # shape, classes, weights that Keras counts in MLPerf Tiny's models, channels that it normalises
+    "resnet8": ((3, 32, 32), 10, 78_666, 16 * 3 + 32 * 2 + 64 * 2),
+    "mobilenet-v1-0.25": ((3, 96, 96), 2, 221_794, 8 + 1240 + 1488),
+    "ds-cnn": ((1, 49, 10), 12, 24_908, 64 * 9),
+    "autoencoder": ((640,), 0, 269_992, 128 * 8 + 8),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_models_of_mlperf_tiny_have_its_numbers_of_weights(name):
+    """Keras counts four numbers for each channel of a BatchNorm; folded there is none, of a GroupNorm there are two."""
+    shape, classes, published, channels = PUBLISHED[name]
+    assert parameter_count(new_model(name, shape, classes, rng())) == published - 4 * channels
+    assert parameter_count(new_model(name, shape, classes, rng(), norm="group")) == published - 2 * channels
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("norm", ["none", "group"])
+def test_a_deep_model_s_signal_does_not_fade(name, norm):
+    shape, classes, _, _ = PUBLISHED[name]
+    model = new_model(name, shape, classes, rng(), norm=norm)
+    with torch.no_grad():
+        spread = model(torch.randn(16, *shape, generator=rng(3))).std(dim=0).mean()
+    assert 1e-3 < float(spread) < 10  # as torch draws them, MobileNet gives below 1e-6
+
+
+def test_strides_are_padded_as_keras_does_it():
+    model = new_model("ds-cnn", (1, 49, 10), 12, rng())
+    assert model[0].padding == (1, 1, 4, 5)  # left, right, top, bottom
+    assert model[:3](torch.zeros(1, 1, 49, 10)).shape == (1, 64, 25, 5)
+    assert new_model("mobilenet-v1-0.25", (3, 96, 96), 2, rng())[:-3](torch.zeros(1, 3, 96, 96)).shape[2:] == (3, 3)
+    assert new_model("resnet8", (3, 32, 32), 10, rng())[:-3](torch.zeros(1, 3, 32, 32)).shape[1:] == (64, 8, 8)
+
+
+@pytest.mark.parametrize(("width", "neck"), [(4, 4), (64, 4), (128, 8), (200, 12)])
+def test_the_autoencoder_squeezes_and_returns_as_many_numbers_as_it_is_given(width, neck):
+    model = new_model("autoencoder", (2, 4, 5), 0, rng(), width=width, norm="group")
+    assert model(torch.zeros(3, 2, 4, 5)).shape == (3, 40)
+    assert min(layer.out_features for layer in model if hasattr(layer, "out_features")) == neck
+
+
+def test_no_federation_trains_an_autoencoder():
+    with pytest.raises(
+        ValidationError, match=r"'autoencoder' rebuilds its input and .* choose one of mlp"
+    ):
+        ModelConfig(name="autoencoder")
+
+
+def test_every_model_says_what_it_does():
+    assert set(MODELS) - set(CLASSIFIERS) == {"autoencoder"}
+    assert {MODELS[name].task for name in CLASSIFIERS} == {"classification"}

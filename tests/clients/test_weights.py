@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from clients.models import MODELS, ModelConfig, build_model
+from clients.models import MODELS, new_model
 from clients.weights import flatten, load_arrays, load_vector, to_arrays, to_vector
 
-SHAPES = {1: (5,), 2: (3, 20), 3: (1, 8, 8)}
+SHAPES = {1: (5,), 2: (3, 20), 3: (1, 32, 32)}
 
 
 def model(name, seed=0):
     rng = torch.Generator().manual_seed(seed)
-    return build_model(ModelConfig(name=name, norm="group"), SHAPES[MODELS[name].dimensions], 4, rng)
+    return new_model(name, SHAPES[MODELS[name].dimensions], 4, rng, norm="group")
 
 
 @pytest.mark.parametrize("name", MODELS)
