@@ -54,15 +54,20 @@ def _defences() -> Rows:
 
 
 def _devices() -> Rows:
-    from edge.devices import DEVICES
+    from edge.devices import DEVICES, Device
+
+    def processor(device: Device) -> str:
+        has = [device.npu or "", "floating point" if device.fpu else "", "DSP" if device.dsp else ""]
+        return ", ".join([device.core, f"{device.clock_mhz} MHz", *filter(None, has)])
 
     return [
         {
             "name": name,
             "what": device.title,
-            "core": f"{device.core}, {device.clock_mhz} MHz",
-            "flash": f"{device.flash_bytes // 1024:,} KB",
-            "usable RAM": f"{device.usable_sram_bytes // 1024:,} KB",
+            "processor": processor(device),
+            "flash": f"{device.flash_bytes // 1024:,} KB{', external' if device.external_flash else ''}",
+            "usable RAM": f"{device.usable_sram_bytes // 1024:,} of {device.sram_bytes // 1024:,} KB",
+            "source": device.source,
         }
         for name, device in DEVICES.items()
     ]
