@@ -1,0 +1,225 @@
+"""From a model to C: bakenn for the stretches, our kernels between them, and one function that chains all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edge.firmware.cores import CORES, RAM, Kernels
+from edge.firmware.operators import fixed_point
+from edge.firmware.stages import Graph, Stage, cut
+from edge.firmware.stretch import write
+from edge.runtimes.runtime import CannotRunError
+
+SOURCES: Final = Path(__file__).with_name("source")
+OWN: Final = ("start.c", "main.c", "kernels.c", "bench.h", "kernels.h", "link.ld")
+ALIGNMENT: Final = 16
+_INCLUDES: Final = ("third_party/cmsis_nn/Include", "third_party/cmsis_core/Include")
+
+
+@dataclass(frozen=True)
+class Generated:
+    """C sources in a folder, by path relative to it, and the memory they plan for, in bytes.
+
+    `arena_bytes` is what activations inside bakenn's stretches need, planned ahead by bakenn; `buffers_bytes` is what
+    lies between stages, and the input and the output.
+    """
+
+    sources: tuple[str, ...]
+    includes: tuple[str, ...]
+    defines: tuple[str, ...]
+    arena_bytes: int
+    buffers_bytes: int
+    input_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """One compiled stretch: what its C is called, and its working memory."""
+
+    name: str
+    arena_bytes: int
+
+    def c(self, source: str, result: str) -> str:
+        """The statement."""
+        return f"bknn_{self.name}_infer({'arena' if self.arena_bytes else '0'}, {source}, {result});"
+
+
+def generate(model: bytes, core: str, kernels: Kernels, folder: Path) -> Generated:
+    """Write the C sources of a model into an empty folder.
+
+    Raises `ArtifactError` for a file that is damaged, `CannotRunError` for a model that cannot become firmware, naming
+    the operator.
+    """
+    graph = cut(model)
+    stretches = {
+        stage.result: _stretch(graph, stage, core, kernels, folder, f"stage{number}")
+        for number, stage in enumerate(graph.stages)
+        if stage.call is None and not stage.moves_nothing
+    }
+    memory = _Memory(
+        max((_aligned(each.arena_bytes) for each in stretches.values()), default=0), _between(graph), graph
+    )
+    if memory.total > RAM * 3 // 4:
+        raise CannotRunError(
+            f"the model needs {memory.total:,} bytes of working memory; the boards have {RAM:,} in all"
+        )
+    (folder / "model.c").write_text(_model_c(graph, stretches, memory))
+    (folder / "model.h").write_text(
+        f"#define MODEL_INPUT_BYTES {memory.ends[0]}u\n#define MODEL_OUTPUT_BYTES {memory.ends[1]}u\n"
+        f"#define RECORDS 0x{CORES[core].records:08X}u\n"
+    )
+    for name in OWN:
+        (folder / name).write_bytes((SOURCES / name).read_bytes())
+    third = tuple(name for name in _INCLUDES if (folder / name).is_dir())
+    return Generated(
+        sources=tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*.c"))),
+        includes=(".", *third),
+        defines=("BAKENN_CMSIS_NN_BUILTIN_MEMORY",) if third else (),
+        arena_bytes=memory.arena,
+        buffers_bytes=memory.total - memory.arena,
+        input_bytes=memory.ends[0],
+        output_bytes=memory.ends[1],
+    )
+
+
+class _Memory:
+    """What an inference works in: bakenn's arena, two buffers that lie between stages in turn, input and output."""
+
+    def __init__(self, arena: int, between: tuple[int, int], graph: Graph) -> None:
+        self.arena, self.between = arena, between
+        self.ends = graph.size(graph.stages[0].source), graph.size(graph.stages[-1].result)
+        self.total = arena + sum(between) + sum(map(_aligned, self.ends))
+
+
+def _between(graph: Graph) -> tuple[int, int]:
+    sizes = [0, 0]
+    for number, stage in enumerate(_working(graph)[:-1]):
+        sizes[number % 2] = max(sizes[number % 2], _aligned(graph.size(stage.result)))
+    return sizes[0], sizes[1]
+
+
+def _working(graph: Graph) -> list[Stage]:
+    working = [stage for stage in graph.stages if not stage.moves_nothing]
+    if not working:
+        raise CannotRunError("the model computes nothing: its output is its input")
+    return working
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _model_c(graph: Graph, stretches: dict[int, _Stretch], memory: _Memory) -> str:
+    """The function that chains the stages."""
+    working = _working(graph)
+    places = ["input", *(f"between_{number % 2}" for number in range(len(working) - 1)), "output"]
+    calls = [
+        (stage.call or stretches[stage.result]).c(source, result)
+        for stage, source, result in zip(working, places[:-1], places[1:], strict=True)
+    ]
+    buffers = [("uint8_t arena", memory.arena), *((f"int8_t between_{i}", n) for i, n in enumerate(memory.between))]
+    lines = [
+        "/* Generated by seepage: the stages of the model, one after the other. */",
+        '#include "bench.h"',
+        '#include "kernels.h"',
+        *(f'#include "bknn_{each.name}.h"' for each in stretches.values()),
+        "",
+        *(f"static {name}[{size}] __attribute__((aligned({ALIGNMENT})));" for name, size in buffers if size),
+        "",
+        "void model_infer(const int8_t *input, int8_t *output)",
+        "{",
+        *(f"    {call}" for call in calls),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _stretch(graph: Graph, stage: Stage, core: str, kernels: Kernels, folder: Path, name: str) -> _Stretch:
+    """Have bakenn compile one stretch into the folder."""
+    from bakenn.errors import BakeNNError
+
+    made = folder / name
+    try:
+        with _quietly():
+            arena = _bakenn(write(graph, stage), core, kernels, made, name)
+    except CannotRunError:
+        raise
+    except BakeNNError as error:
+        first, last = stage.places[0].number, stage.places[-1].number
+        raise CannotRunError(f"bakenn refuses operators {first} to {last} of this model: {_line(error)}") from error
+    except Exception as error:
+        raise CannotRunError(f"bakenn fails on this model: {type(error).__name__}: {_line(error)}") from error
+    for path in made.glob("bknn_*.[ch]"):
+        path.rename(folder / path.name)
+    if (made / "third_party").is_dir():
+        shutil.copytree(made / "third_party", folder / "third_party", dirs_exist_ok=True)
+    shutil.rmtree(made)  # reports, and a build file for CMake
+    return _Stretch(name, arena)
+
+
+def _bakenn(file: bytes, core: str, kernels: Kernels, folder: Path, name: str) -> int:
+    """What `bakenn.compiler.compile_tflite` does, but for the multipliers; returns the bytes of the arena."""
+    from bakenn.backend.portable_c import CBackendOptions, generate_portable_c
+    from bakenn.backend.portable_c.selection import KernelPolicy
+    from bakenn.frontends.tflite import import_tflite
+    from bakenn.passes import deduplicate_constants, fuse_clamps, legalize_graph
+    from bakenn.plan import lower_to_plan
+    from bakenn.targets import CORTEX_M4
+
+    graph = deduplicate_constants(fuse_clamps(legalize_graph(import_tflite(file, name=name))))
+    plan = lower_to_plan(graph)
+    plan = replace(plan, steps=tuple(_as_micro(step, graph) for step in plan.steps))
+    fast = kernels == "cmsis-nn"
+    features = CORTEX_M4.features if fast else CORTEX_M4.features - {"dsp", "armv7e-m"}
+    options = CBackendOptions(
+        enable_cmsis_nn=fast,
+        kernel_policy=KernelPolicy.STATIC_PRIORITY if fast else KernelPolicy.PORTABLE,
+        target=replace(CORTEX_M4, target_id=core, cpu=core, features=features, compiler_flags=CORES[core].flags),
+    )
+    return int(generate_portable_c(plan, folder, model_name=name, options=options).memory_report.arena_bytes)
+
+
+def _as_micro(step: Any, graph: Any) -> Any:  # noqa: ANN401 - bakenn's own types, untyped
+    """Where a FULLY_CONNECTED has one scale, TFLite Micro multiplies input and weight scale in float32, not in double
+    precision (GetQuantizedConvolutionMultipler in kernels/kernel_util.cc): the last bits of the multiplier differ.
+    """
+    from bakenn.plan.types import LinearStep
+
+    if not isinstance(step, LinearStep):
+        return step
+    scales = {float(scale) for scale in graph.values[step.weight].qparams.scales}
+    if len(scales) != 1:
+        return step
+    before, after = (float(graph.values[name].qparams.scale) for name in (step.input, step.output))
+    product = float(np.float32(before) * np.float32(scales.pop()))
+    multiplier, shift = fixed_point(product / after)
+    count = len(step.multipliers)
+    return replace(step, multipliers=(multiplier,) * count, shifts=(shift,) * count)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Nothing that bakenn prints or warns of is for our users."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _line(error: Exception) -> str:
+    """The first line of what bakenn says; tensors have our own names in it."""
+    return re.sub(r"[^\x20-\x7e]", "?", str(error).splitlines()[0] if str(error) else "no reason given")[:300]
