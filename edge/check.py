@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from edge.artifact import Artifact
-from edge.runtimes import run
+from edge.artifact import Artifact, Levels
+from edge.runtimes import CannotRunError, run
 
 Scores = Float[np.ndarray, "records classes"]
 
@@ -19,14 +19,15 @@ class Agreement:
 
     `top1_agreement` is the share of records with the same first label (of tied classes, the first). The largest
     error is in logits, or in probabilities where the artefact answers with those. The two LiteRT counts are rows
-    where LiteRT's int8 outputs, or its label, differ from TFLite Micro's on the same input bytes.
+    where LiteRT's outputs, or its label, differ from TFLite Micro's on the same input bytes; None where LiteRT refuses
+    the model.
     """
 
     top1_agreement: float
     max_logit_error: float
     rows_compared: int
-    litert_rows_differing: int
-    litert_labels_differing: int
+    litert_rows_differing: int | None
+    litert_labels_differing: int | None
     device_scores: Scores = field(repr=False, compare=False)  # TFLite Micro's answers, float32
 
 
@@ -41,17 +42,24 @@ def compare(artifact: Artifact, x: Float[np.ndarray, "records ..."], float_logit
             f"cannot be compared with an artefact of {artifact.classes} classes"
         )
     inputs = artifact.quantize_input(x)
-    device, litert = run(artifact, inputs, "tflm"), run(artifact, inputs, "litert")
+    device, litert = run(artifact, inputs, "tflm"), _litert(artifact, inputs)
     scores = artifact.dequantize(device)
     parent = _softmax(float_logits) if artifact.answers == "probabilities" else float_logits
     return Agreement(
         top1_agreement=float(np.mean(scores.argmax(1) == parent.argmax(1))),
         max_logit_error=float(np.abs(scores - parent).max()),
         rows_compared=len(x),
-        litert_rows_differing=int((litert != device).any(axis=1).sum()),
-        litert_labels_differing=int((litert.argmax(1) != device.argmax(1)).sum()),
+        litert_rows_differing=None if litert is None else int((litert != device).any(axis=1).sum()),
+        litert_labels_differing=None if litert is None else int((litert.argmax(1) != device.argmax(1)).sum()),
         device_scores=scores,
     )
+
+
+def _litert(artifact: Artifact, inputs: Levels) -> Levels | None:
+    try:
+        return run(artifact, inputs, "litert")
+    except CannotRunError:
+        return None
 
 
 def _softmax(logits: Scores) -> Scores:

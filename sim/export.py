@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +18,7 @@ from edge.arena import measure_arenas
 from edge.artifact import Artifact
 from edge.check import compare
 from edge.coarse import coarse_ranges
+from edge.config import Variant
 from edge.devices import DEVICES, fits
 from edge.export import export as export_model
 from edge.export import trace
@@ -26,8 +29,24 @@ from sim.given import federation_of, fresh_model, stored_model
 from sim.progress import Progress
 from sim.results import Calibration, EdgeResult
 from sim.scenario import Scenario
+from sim.shipped import stem, train_heads
 
 Batch = Float[np.ndarray, "records ..."]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One file to be made: of which model, with whose records at hand, quantised how."""
+
+    name: str
+    owners: tuple[ClientData, ...]
+    variant: Variant
+
+    def file(self, scenario: Scenario, folder: RunFolder) -> Path:
+        """Where it lies."""
+        return folder.artifact(stem(scenario, self.name, self.variant))
+
+
 CHECKS = "checks.json"
 CALIBRATION = {
     "population": "records of the attacker's population, which stand for public data: no client's records",
@@ -38,25 +57,32 @@ CALIBRATION = {
 
 def export(scenario: Scenario, folder: RunFolder, progress: Progress) -> None:
     """Export the global and all personal models; fills `edge/` with artefacts and what their checks found."""
-    clients = federation_of(scenario).clients
-    jobs: list[tuple[str, tuple[ClientData, ...]]] = [("global", clients)]
-    jobs += [(personal_name(client.client), (client,)) for client in clients]
-    for name, owners in jobs:
-        model = stored_model(scenario, folder.models / (GLOBAL if name == "global" else f"{name}.safetensors"))
-        blob = export_bytes(scenario, model, calibration_records(scenario, owners))
-        write_atomically(folder.artifact(name), blob)
-        progress.step(name)
-    arenas = measure_arenas([folder.artifact(name) for name, _ in jobs])
-    checked = [
-        _check(scenario, folder, name, owners, arena) for (name, owners), arena in zip(jobs, arenas, strict=True)
-    ]
+    jobs = exports(scenario)
+    for job in jobs:
+        model = stored_model(scenario, folder.models / (GLOBAL if job.name == "global" else f"{job.name}.safetensors"))
+        blob = export_bytes(scenario, model, calibration_records(scenario, job.owners), job.variant)
+        write_atomically(job.file(scenario, folder), blob)
+        progress.step(f"{job.name} {job.variant}")
+    if scenario.edge.head:
+        train_heads(scenario, folder, federation_of(scenario).clients)
+    arenas = measure_arenas([job.file(scenario, folder) for job in jobs])
+    checked = [_check(scenario, folder, job, arena) for job, arena in zip(jobs, arenas, strict=True)]
     document = json.dumps([result.model_dump() for result in checked], indent=2)
     write_atomically(folder.edge / CHECKS, document.encode())
 
 
-def export_bytes(scenario: Scenario, model: nn.Module, calibration: Batch) -> bytes:
-    """One model as the scenario ships it."""
-    exported = export_model(model, calibration, "int8", scenario.edge.output, _traced(scenario))
+def exports(scenario: Scenario) -> list[Export]:
+    """All files that the scenario asks for, the variant that ships first."""
+    clients = federation_of(scenario).clients
+    models: list[tuple[str, tuple[ClientData, ...]]] = [("global", clients)]
+    models += [(personal_name(client.client), (client,)) for client in clients]
+    return [Export(name, owners, variant) for variant in scenario.edge.variants for name, owners in models]
+
+
+def export_bytes(scenario: Scenario, model: nn.Module, calibration: Batch, variant: str | None = None) -> bytes:
+    """One model as the scenario ships it, or as another variant."""
+    chosen = variant or scenario.edge.variants[0]
+    exported = export_model(model, calibration, chosen, scenario.edge.output, _traced(scenario))
     ratio = scenario.edge.round_ranges
     return exported if ratio is None else coarse_ranges(exported, ratio)
 
@@ -103,15 +129,17 @@ def checks(folder: RunFolder) -> list[EdgeResult]:
     return [EdgeResult(**check) for check in json.loads((folder.edge / CHECKS).read_text())]
 
 
-def _check(scenario: Scenario, folder: RunFolder, name: str, owners: tuple[ClientData, ...], arena: int) -> EdgeResult:
+def _check(scenario: Scenario, folder: RunFolder, job: Export, arena: int) -> EdgeResult:
     """Compare on held-out records: what the device will see in use."""
+    name, owners, file = job.name, job.owners, job.file(scenario, folder)
     model = stored_model(scenario, folder.models / (GLOBAL if name == "global" else f"{name}.safetensors"))
-    blob = folder.artifact(name).read_bytes()
+    blob = file.read_bytes()
     x = np.concatenate([client.held_out[0] for client in owners])
     found = compare(Artifact.from_bytes(blob, scenario.edge.output), x, logits(model, x))
     device = DEVICES[scenario.edge.device]
     return EdgeResult(
-        artifact=f"edge/{name}.tflite",
+        artifact=f"edge/{file.name}",
+        variant=job.variant,
         target="global" if name == "global" else "personal",
         client=None if name == "global" else owners[0].client,
         device=device.name,

@@ -29,7 +29,7 @@ def findings(results: Results) -> list[str]:
         _own_threshold,
         _server,
         deviating.sentences,
-        _int8,
+        _onto_devices,
         calibrated.sentences,
         _exposed,
         _edge,
@@ -171,20 +171,26 @@ def _server(results: Results) -> Iterator[str]:
         yield f"Seeing {what} gives the server no clear lead with the attacks tried here: {figures}"
 
 
-def _int8(results: Results) -> Iterator[str]:
-    row = words.rounding(results)
-    if row is None:
-        return
-    rows = words.compared(results, "rounding to int8")
+def _onto_devices(results: Results) -> Iterator[str]:
+    accuracy = {precision: utility for target, precision, utility in words.utilities(results) if target == "personal"}
+    for precision in words.on_devices(results):
+        rows = words.onto(results, precision)
+        if (largest := words.largest(rows)) is not None:
+            yield _onto(results, largest, rows)
+            before = _accuracy(accuracy["float32"])
+            device = _accuracy(accuracy[precision])
+            yield f"As {precision} on the device accuracy is {device}, against {before} in float."
+
+
+def _onto(results: Results, row: Comparison, rows: list[Comparison]) -> str:
     says = "protects to some extent" if words.falls(row) else "is no protection that we can see"
     which = f"the largest of {len(rows)} differences" if len(rows) > 1 else "the difference"
     left = f" AUC {_auc_after(results, row)} is left." if words.falls(row) else ""
-    yield (
-        f"Rounding to int8 {says}: {which} in AUC is {words.difference(row)}, for {row.attack} from {row.before}"
-        f" to {row.after}, on the same records.{left}{_hedge(row, rows)}"
+    how = words.question(row)
+    return (
+        f"{how[0].upper()}{how[1:]} {says}: {which} in AUC is {words.difference(row)}, for {row.attack} from"
+        f" {row.before} to {row.after}, on the same records.{left}{_hedge(row, rows)}"
     )
-    personal, device = results.utility.personal, results.utility.device
-    yield f"On the device accuracy is {_accuracy(device)}, against {_accuracy(personal)} before rounding."
 
 
 def _hedge(largest: Comparison, rows: list[Comparison]) -> str:
@@ -220,10 +226,12 @@ def _edge(results: Results) -> Iterator[str]:
     if tight:
         count = f"{len(tight)} of {len(results.edge)}"
         yield f"{count} exported models do not fit their device, the first being {tight[0]}."
-    labels = sum(row.litert_labels_differing for row in results.edge)
+    labels = words.litert_labels(results.edge)
     rows = sum(row.rows_compared for row in results.edge)
     if labels:
         yield f"LiteRT and TFLite Micro give different labels for {labels:,} of {rows:,} records. Trust the device's."
+    if results.litert is not None:
+        yield words.litert_verdict(results.litert)
 
 
 def _unmeasurable(results: Results) -> Iterator[str]:

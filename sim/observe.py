@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,6 @@ from attacks.registry import ATTACKS
 from clients.training import logits
 from clients.weights import load_vector
 from edge.artifact import Artifact
-from edge.runtimes import predict
 from sim.data.federation import ClientData, Federation
 from sim.export import calibration_card, drawn, export_bytes
 from sim.federate import GLOBAL
@@ -27,6 +27,7 @@ from sim.prepare import Prepared, stranger_side
 from sim.probe import kinds, observation, probes
 from sim.results import Precision
 from sim.scenario import Scenario
+from sim.shipped import HEAD, answers, artifact, of_devices, on_device
 from sim.tampering import scored
 from sim.transcript import ServerRounds
 
@@ -57,13 +58,18 @@ def observe(scenario: Scenario, folder: RunFolder, prepared: Prepared) -> list[T
     """
     federation, view = federation_of(scenario), _View(scenario, folder, prepared)
     shared = Oracle(_stored_predictor(scenario, folder.models / GLOBAL))
-    device = view.artifact("global")
+    soft: Output = scenario.edge.output
+    exported: dict[Precision, Oracle] = {variant: view.device("global", variant) for variant in scenario.edge.variants}
+    shipped = scenario.edge.variants[0]
     vantages: list[tuple[Vantage, Precision, Output | None, tuple[Observation, ...]]] = [
         (view.aggregating, "float32", None, (view.aggregator(),)),
         ("global-user", "float32", "logits", (view.global_user(shared, view.float_references()),)),
-        ("global-user", "int8", device.output, (view.global_user(device, view.device_references()),)),
+        *(("global-user", v, soft, (view.global_user_of_device(exported[v], v),)) for v in exported),
         ("query", "float32", "logits", view.personal_float(shared)),
-        ("query", "int8", device.output, view.personal_device(device)),
+        *(
+            ("query", p, soft, view.personal_device(exported.get(p, exported[shipped]), p))
+            for p in of_devices(scenario)
+        ),
     ]
     targets = []
     for vantage, precision, output, observations in vantages:
@@ -71,7 +77,7 @@ def observe(scenario: Scenario, folder: RunFolder, prepared: Prepared) -> list[T
         clients = len(federation.clients) if of_one else federation.participants
         targets.append(Target(vantage, "personal" if of_one else "global", precision, output, clients, observations))
     if any("file of the model" in ATTACKS[name].needs for name in scenario.attacks.names if name in ATTACKS):
-        targets.append(view.holder(targets[-1]))
+        targets.append(view.holder(next(t for t in targets if (t.vantage, t.precision) == ("query", shipped))))
     targets += [_malicious(scenario, folder, kind) for kind in kinds(scenario)]
     return [*targets, *(_labels(target) for target in targets if _worth_labels(scenario, target))]
 
@@ -183,6 +189,10 @@ class _View:
             client=np.repeat([client.client for client in self.participants], [len(c) for c in self.participants]),
         )
 
+    def global_user_of_device(self, oracle: Oracle, variant: Precision) -> Observation:
+        trained_on, weights = self.prepared.trained_on, self.prepared.global_
+        return self.global_user(oracle, _device_references(self.scenario, trained_on, weights, variant))
+
     def global_user(self, oracle: Oracle, references: tuple[Reference, ...]) -> Observation:
         return replace(self._of("global-user", self.participants), oracle=oracle, references=references)
 
@@ -201,13 +211,13 @@ class _View:
             for client in self.federation.clients
         )
 
-    def personal_device(self, shared: Oracle) -> tuple[Observation, ...]:
-        references = _device_references(self.scenario, self.prepared.trained_on, self.prepared.personal)
-        tuned = self._tuned(_device_references)
+    def personal_device(self, shared: Oracle, precision: Precision) -> tuple[Observation, ...]:
+        references = _device_references(self.scenario, self.prepared.trained_on, self.prepared.personal, precision)
+        tuned = self._tuned(partial(_device_references, precision=precision))
         return tuple(
             replace(
                 self._of("query", [client]),
-                oracle=self.artifact(personal_name(client.client)),
+                oracle=self.device(personal_name(client.client), precision),
                 references=references,
                 before=shared,
                 tuned=tuned,
@@ -228,12 +238,11 @@ class _View:
     def float_references(self) -> tuple[Reference, ...]:
         return _float_references(self.scenario, self.prepared.trained_on, self.prepared.global_)
 
-    def device_references(self) -> tuple[Reference, ...]:
-        return _device_references(self.scenario, self.prepared.trained_on, self.prepared.global_)
-
-    def artifact(self, name: str) -> Oracle:
-        """An exported model, answering as the device does: TFLite Micro's arithmetic."""
-        return _device_oracle(Artifact.from_bytes(self.folder.artifact(name).read_bytes(), self.scenario.edge.output))
+    def device(self, name: str, precision: Precision) -> Oracle:
+        """A model on its device, answering in the device's own arithmetic."""
+        answer, output = answers(self.scenario, self.folder, name, precision), self.scenario.edge.output
+        variant = self.scenario.edge.variants[0] if precision == HEAD else precision
+        return Oracle(answer, output, artifact(self.scenario, self.folder, "global", variant).resolution)
 
     def _tuned(self, references: Callable[[Scenario, Masks, Vectors], tuple[Reference, ...]]) -> tuple[Reference, ...]:
         tuned = self.prepared.tuned
@@ -249,26 +258,23 @@ class _View:
         )
 
 
-def _device_references(scenario: Scenario, trained_on: Masks, vectors: Vectors) -> tuple[Reference, ...]:
-    """Float references serve for int8 logits (measured); where the device answers with a softmax whose steps are
-    1/256, the references are quantised by the same pipeline, calibrated on the attacker's own records.
+def _device_references(
+    scenario: Scenario, trained_on: Masks, vectors: Vectors, precision: Precision
+) -> tuple[Reference, ...]:
+    """Float references serve for logits with 8 bits or more (measured). Where the device answers with a softmax whose
+    steps are 1/256, or rounds weights to 4 bits, the references are quantised by the same pipeline, calibrated on the
+    attacker's own records.
     """
-    if scenario.edge.output == "logits":
+    if scenario.edge.output == "logits" and precision != "int4":
         return _float_references(scenario, trained_on, vectors)
     own = drawn(scenario, population(scenario).x)
-    oracles = [
-        _device_oracle(
-            Artifact.from_bytes(
-                export_bytes(scenario, load_vector(fresh_model(scenario), weights), own), "probabilities"
-            )
-        )
-        for weights in vectors
-    ]
+    variant = scenario.edge.variants[0] if precision == HEAD else precision
+    oracles = []
+    for weights in vectors:
+        blob = export_bytes(scenario, load_vector(fresh_model(scenario), weights), own, variant)
+        file = Artifact.from_bytes(blob, scenario.edge.output)
+        oracles.append(Oracle(on_device(file), file.answers, file.resolution))
     return tuple(Reference(o, mask, weights) for o, mask, weights in zip(oracles, trained_on, vectors, strict=True))
-
-
-def _device_oracle(artifact: Artifact) -> Oracle:
-    return Oracle(lambda x: predict(artifact, x, "tflm"), artifact.answers, artifact.resolution)
 
 
 def _stored_predictor(scenario: Scenario, file: Path) -> Predictor:

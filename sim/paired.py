@@ -10,30 +10,31 @@ from sim.report.words import target_of
 from sim.results import Comparison, Question
 from sim.scenario import Scenario
 from sim.score import auc_difference
+from sim.shipped import of_devices
 
 _Model = tuple[str, str, str]  # vantage, target, precision
 
 _GLOBAL: _Model = ("global-user", "global", "float32")
 _PERSONAL: _Model = ("query", "personal", "float32")
-_SIDES: tuple[tuple[Question, _Model, _Model], ...] = (
-    ("personalising", _GLOBAL, _PERSONAL),
-    ("rounding to int8", _GLOBAL, ("global-user", "global", "int8")),
-    ("rounding to int8", _PERSONAL, ("query", "personal", "int8")),
-)
 
 
 def comparisons(scenario: Scenario, judged: list[Judged], truth: Truth) -> list[Comparison]:
-    """What personalising, and what rounding to int8, does to every attack that was tried on both models."""
-    return [_compare(scenario, question, before, after, truth) for question, before, after in _pairs(judged)]
+    """What personalising, and what going onto a device, does to every attack that was tried on both models."""
+    sides: list[tuple[Question, _Model, _Model]] = [("personalising", _GLOBAL, _PERSONAL)]
+    sides += [("rounding", _GLOBAL, ("global-user", "global", variant)) for variant in scenario.edge.variants]
+    sides += [("rounding", _PERSONAL, ("query", "personal", precision)) for precision in of_devices(scenario)]
+    return [_compare(scenario, question, before, after, truth) for question, before, after in _pairs(judged, sides)]
 
 
-def _pairs(judged: list[Judged]) -> Iterator[tuple[Question, Judged, Judged]]:
+def _pairs(
+    judged: list[Judged], sides: list[tuple[Question, _Model, _Model]]
+) -> Iterator[tuple[Question, Judged, Judged]]:
     found: dict[tuple[str, ...], Judged] = {
         (j.result.attack, j.result.vantage, j.result.target, j.result.precision): j
         for j in judged
         if j.result.output != "label"
     }
-    for question, before, after in _SIDES:
+    for question, before, after in sides:
         for attack in dict.fromkeys(each.result.attack for each in judged):
             if (attack, *before) in found and (attack, *after) in found:
                 yield question, found[attack, *before], found[attack, *after]

@@ -20,6 +20,11 @@ FEWEST_RECORDS = 2  # of the attacker's: one for each half of them that a refere
 def preflight(scenario: Scenario) -> None:
     """Raises InputError with everything that makes this scenario impossible with its data."""
     faults = [*_faults(scenario, federation_of(scenario)), *_model_faults(scenario)]
+    if scenario.edge.head and scenario.privacy.record:
+        faults.append(
+            "edge.head: devices train their last layer without noise, so [privacy.record] would promise what does not "
+            "hold. Leave one of the two tables out"
+        )
     faults += [] if faults else [*tampering_faults(scenario), *protection_faults(scenario)]
     if faults:
         raise InputError("\n".join(faults))

@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Interval = tuple[float, float]
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "int8", "int8-per-tensor", "int16x8", "int4", "head"]
 Output = Literal["logits", "probabilities", "label"]
 Vantage = Literal["server", "aggregator", "malicious-server", "global-user", "query", "device"]
-Question = Literal["personalising", "rounding to int8"]
+Question = Literal["personalising", "rounding"]
 
 
 class _Part(BaseModel):
@@ -117,12 +117,16 @@ class Utility(_Part):
 
 
 class Utilities(_Part):
-    """Of the global model, the personal models, and the personal int8 models as the device computes them."""
+    """Of the global model, the personal models, and the personal models that ship, as the device computes them.
+
+    `beside` has the personal models of the other variants, and those whose last layer the device trained ("head").
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     global_: Utility = Field(alias="global")
     personal: Utility
     device: Utility
+    beside: dict[Precision, Utility] = {}
 
 
 class Budget(_Part):
@@ -205,6 +209,7 @@ class EdgeResult(_Part):
 
     artifact: str
     target: Literal["global", "personal"]
+    variant: Precision = Field("int8", description="how it is quantised")
     client: int | None
     device: str
     bytes: int
@@ -213,8 +218,27 @@ class EdgeResult(_Part):
     top1_agreement: float
     max_logit_error: float = Field(description="in probability units where the model answers with probabilities")
     rows_compared: int
-    litert_rows_differing: int = Field(description="rows whose int8 outputs differ between LiteRT and TFLite Micro")
-    litert_labels_differing: int
+    litert_rows_differing: int | None = Field(
+        description="rows whose outputs differ between LiteRT and TFLite Micro; null where LiteRT refuses the model"
+    )
+    litert_labels_differing: int | None
+
+
+class LitertVerdict(_Part):
+    """One attack on the personal models that ship: on what the device answers, and on what LiteRT answers for it."""
+
+    attack: str = Field(description="the strongest on the device's answers")
+    auc_device: float
+    auc_litert: float
+    auc_difference: float = Field(description="LiteRT's less the device's")
+    ci: Interval = Field(description="covers which people and records were in the study, not another training")
+    records: int
+    scores_differing: int = Field(description="records that get another score")
+    aim: float = Field(description="false alarms that the attacker aims at")
+    verdicts_changed: int | None = Field(
+        description="records that the attacker calls otherwise, at the threshold that it sets on its own records and the "
+        "device's answers; null where it can set none"
+    )
 
 
 class Calibration(_Part):
@@ -416,7 +440,7 @@ class TamperingOutcome(_Part):
     records: int = Field(description="those that the tampering is about")
     success: float = Field(description="share of them that the model answers as the tampering clients want")
     success_ci: Interval
-    success_change: Change | None = Field(description="null for int8: the run without tampering exports no models")
+    success_change: Change | None = Field(description="null on devices: the run without tampering exports no models")
     accuracy: float = Field(description="on all held-out records as they are")
     accuracy_ci: Interval
     accuracy_change: Change | None
@@ -541,4 +565,5 @@ class Results(_Part):
     people: list[PersonResult]
     calibration: Calibration
     edge: list[EdgeResult]
+    litert: LitertVerdict | None = Field(None, description="null where LiteRT refuses the models")
     findings: list[str] = Field(description="what the figures say, in plain words")

@@ -15,7 +15,7 @@ from sim.beyond import beyond_membership
 from sim.controls import controls
 from sim.engines import ENGINES
 from sim.errors import InputError
-from sim.export import export
+from sim.export import export, exports
 from sim.federate import federate
 from sim.folder import RunFolder, create, open_finished, record_stage, write_atomically
 from sim.given import federation_of
@@ -43,7 +43,7 @@ def run(scenario: Scenario, engine: str, parent: Path, progress: Progress) -> tu
     with _timed(folder, "prepare"), preparing(scenario, folder, progress):
         with _timed(folder, "federate"), progress.stage("federating", scenario.federation.rounds + 1):
             federate(scenario, ENGINES[engine], folder, progress, probing(scenario, folder, progress))
-        with _timed(folder, "export"), progress.stage("exporting", len(federation_of(scenario).clients) + 1):
+        with _timed(folder, "export"), progress.stage("exporting", len(exports(scenario))):
             export(scenario, folder, progress)
     return folder, attack(scenario, folder, progress)
 

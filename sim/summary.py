@@ -22,6 +22,7 @@ from sim.findings import findings
 from sim.folder import RunFolder, read_stages
 from sim.given import federation_of, fresh_model
 from sim.judge import Judged, Truth
+from sim.litert import litert_verdict
 from sim.noise import Participation, strengths
 from sim.observe import Target, candidates
 from sim.paired import comparisons
@@ -43,6 +44,7 @@ from sim.results import (
 )
 from sim.scenario import Scenario
 from sim.score import Score, accuracy_difference, accuracy_interval, score
+from sim.shipped import of_devices
 from sim.tampered import tampered
 from sim.twin import UNPROTECTED, twin_answers
 from sim.vigil import watch
@@ -82,7 +84,8 @@ def summarise(
         utility=Utilities(
             global_=_utility(correct["global", "float32"], truth),
             personal=_utility(correct["personal", "float32"], truth),
-            device=_utility(correct["personal", "int8"], truth),
+            device=_utility(correct["personal", scenario.edge.variants[0]], truth),
+            beside={p: _utility(correct["personal", p], truth) for p in of_devices(scenario)[1:]},
         ),
         budgets=budgets(scenario, _participation(folder)),
         protection=_protection(scenario, folder, correct, truth),
@@ -104,6 +107,7 @@ def summarise(
         people=_people(scenario, strongest),
         calibration=calibration_card(scenario),
         edge=checks(folder),
+        litert=litert_verdict(scenario, folder, targets, judged),
         findings=[],
     )
     return results.model_copy(update={"findings": findings(results)})
@@ -211,7 +215,7 @@ def _clients(
                 nonmembers=int((~client.member).sum()),
                 accuracy_global=_accuracy(correct["global", "float32"], held_out),
                 accuracy_personal=_accuracy(correct["personal", "float32"], held_out),
-                accuracy_device=_accuracy(correct["personal", "int8"], held_out),
+                accuracy_device=_accuracy(correct["personal", scenario.edge.variants[0]], held_out),
                 exposure=exposure.auc if exposure else None,
                 exposure_ci=exposure.auc_ci if exposure else None,
             )

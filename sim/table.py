@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sim.budgets import Plan
 from sim.report import arms, beyond, calibrated, recovered, tampered, words
-from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TamperingResult, TprAtFpr, Utility
+from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TamperingResult, TprAtFpr
 
 MAX_WIDTH = 100
 _LOW, _LOWER = "0.01", "0.001"
@@ -237,12 +237,8 @@ def _held(control: Control) -> Text:
 
 def _accuracy(results: Results) -> Table:
     table = grid("Accuracy on held-out records", ("model", "all clients", "worst client", "on members"), 1)
-    models: tuple[tuple[str, Utility], ...] = (
-        ("global float32", results.utility.global_),
-        ("personal float32", results.utility.personal),
-        ("personal int8, on the device", results.utility.device),
-    )
-    for name, utility in models:
+    for target, precision, utility in words.utilities(results):
+        name = f"{target} {precision}{'' if precision == 'float32' else ', on the device'}"
         pooled = f"{words.rate(utility.accuracy)} {words.interval(utility.accuracy_ci)}"
         cells = (name, pooled, words.rate(utility.worst_client), words.rate(utility.member_accuracy))
         table.add_row(*map(Text, cells))
@@ -262,12 +258,11 @@ def _edge(results: Results) -> Table:
 
 
 def _edge_cells(rows: list[EdgeResult]) -> tuple[str, ...]:
-    compared = sum(row.rows_compared for row in rows)
     return (
         str(len(rows)),
         words.span([row.bytes for row in rows]),
         words.span([row.arena_bytes for row in rows]),
         f"{sum(row.fits for row in rows)}/{len(rows)}",
         words.percent_span([row.top1_agreement for row in rows]),
-        f"{sum(row.litert_rows_differing for row in rows):,} of {compared:,}",
+        words.litert_rows(rows),
     )

@@ -11,8 +11,6 @@ from jaxtyping import Bool, Shaped
 from attacks.tampering import SOURCES
 from clients.randomness import generator
 from clients.training import logits
-from edge.artifact import Artifact
-from edge.runtimes import predict
 from sim.data.federation import ClientData
 from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name
@@ -21,6 +19,7 @@ from sim.judge import Judged
 from sim.results import Amplification, Change, Precision, TamperingOutcome, TamperingResult
 from sim.scenario import Scenario
 from sim.score import accuracy_difference, accuracy_interval, auc_apart, score
+from sim.shipped import answers, of_devices
 from sim.tampering import Labeller, scored, successes, tampering_clients, targeted, trials
 from sim.twin import UNTAMPERED, Answers, twin_answers
 
@@ -38,12 +37,8 @@ def tampered(
     tampering = scenario.tampering
     if tampering is None:
         return None
-    models: tuple[tuple[Model, Precision], ...] = (
-        ("global", "float32"),
-        ("global", "int8"),
-        ("personal", "float32"),
-        ("personal", "int8"),
-    )
+    models: list[tuple[Model, Precision]] = [("global", "float32"), *(("global", v) for v in scenario.edge.variants)]
+    models += [("personal", "float32"), *(("personal", p) for p in of_devices(scenario))]
     without = twin_answers(folder, UNTAMPERED)
     return TamperingResult(
         how=tampering.how,
@@ -108,9 +103,9 @@ def _labeller(
     scenario: Scenario, folder: RunFolder, client: ClientData, model: Model, precision: Precision
 ) -> Labeller:
     name = "global" if model == "global" else personal_name(client.client)
-    if precision == "int8":
-        artifact = Artifact.from_bytes(folder.artifact(name).read_bytes(), scenario.edge.output)
-        return lambda x: predict(artifact, x, "tflm").argmax(1)
+    if precision != "float32":
+        answer = answers(scenario, folder, name, precision)
+        return lambda x: answer(x).argmax(1)
     file = folder.models / GLOBAL if model == "global" else folder.personal_model(client.client)
     network = stored_model(scenario, file)
     return lambda x: logits(network, x).argmax(1)

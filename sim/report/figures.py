@@ -15,18 +15,18 @@ from sim.results import AttackResult, ClientResult, Interval, PersonResult, Resu
 
 MOST_PAIRS = 12  # attacks in float and int8: of many, the strongest
 MOST_PEOPLE = 60
+_PRECISION_COLOURS = (style.ORANGE, style.GREEN, style.PURPLE, style.BLUE, *style.SERIES[4:])
+_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
 MOST_RECORDS = 1500
 _AUC_HOVER = "%{text}: AUC %{x:.3f}<extra></extra>"
 
 
 def gain_and_leak(results: Results) -> list[style.Figure]:
     """Accuracy and AUC of the three models that may be asked, side by side."""
-    found = [(label, words.strongest(words.on_model(results, *model))) for *model, label in words.MODELS]
-    attacked = [(label, row) for label, row in found if row is not None]
-    utilities = (results.utility.global_, results.utility.personal, results.utility.device)
-    labels = [label for *_, label in words.MODELS]
-    gain = [(label, u.accuracy, u.accuracy_ci, "") for label, u in zip(labels, utilities, strict=True)]
-    leak = [(label, row.auc, row.auc_ci, row.attack) for label, row in attacked]
+    models = words.utilities(results)
+    found = [(f"{target} {p}", words.strongest(words.on_model(results, target, p))) for target, p, _ in models]
+    gain = [(f"{target} {precision}", u.accuracy, u.accuracy_ci, "") for target, precision, u in models]
+    leak = [(label, row.auc, row.auc_ci, row.attack) for label, row in found if row is not None]
     return [
         _dots("gain", "Gain: accuracy", "Further right is more useful.", "accuracy on held-out records", gain, None),
         _dots(
@@ -51,14 +51,14 @@ def _paired_cost(results: Results) -> str:
 def _dots(
     name: str, title: str, caption: str, axis: str, rows: list[tuple[str, float, Interval, str]], chance: float | None
 ) -> style.Figure:
-    figure = style.blank(210, showlegend=False)
+    figure = style.blank(90 + 40 * len(rows), showlegend=False)
     for label, value, ci, detail in rows:
         figure.add_scatter(
             x=[value],
             y=[label.replace(" ", "<br>")],
             error_x=style.error_bars([value], [ci]),
             mode="markers",
-            marker={"size": 12, "color": style.MODEL_COLOURS[label]},
+            marker={"size": 12, "color": style.MODEL_COLOURS.get(label, style.PURPLE)},
             text=[style.shown(f"{label} {detail}".strip())],
             hovertemplate="%{text}: %{x:.3f}<extra></extra>",
         )
@@ -159,19 +159,19 @@ def _people(figure: go.Figure, people: list[PersonResult], one: str) -> None:
     )
 
 
-def float_against_int8(results: Results, scores: pa.Table) -> list[style.Figure]:
-    """What rounding to int8 does to each attack, and record by record to the strongest."""
-    pairs = sorted(words.precision_pairs(results), key=lambda pair: -pair[0].auc)[:MOST_PAIRS]
-    if not pairs:
+def on_the_device(results: Results, scores: pa.Table) -> list[style.Figure]:
+    """What going onto the device does to each attack, and record by record to the strongest."""
+    groups = sorted(words.precisions_of(results), key=lambda rows: -rows[0].auc)[:MOST_PAIRS]
+    if not groups:
         return []
-    strongest = max(pairs, key=lambda pair: pair[0].auc)
-    return [_paired_aucs(pairs, _paired_rounding(results)), _paired_scores(*strongest, scores)]
+    return [_aucs_by_precision(groups, _paired_rounding(results)), _paired_scores(groups[0][0], groups[0][1], scores)]
 
 
 def _paired_rounding(results: Results) -> str:
-    row, rows = words.rounding(results), words.compared(results, "rounding to int8")
+    rows = words.onto(results, words.on_devices(results)[0])
+    row = words.largest(rows)
     if row is None:
-        return "Rounding to int8 protects from an attack only if it lowers the AUC."
+        return "Rounding protects from an attack only if it lowers the AUC."
     which = f"the largest of {len(rows)} differences" if len(rows) > 1 else "the difference"
     return (
         f"Each bar is of one AUC alone. On the same records {which} is {words.difference(row)}, for {row.attack} on"
@@ -179,32 +179,40 @@ def _paired_rounding(results: Results) -> str:
     )
 
 
-def _paired_aucs(pairs: list[tuple[AttackResult, AttackResult]], caption: str) -> style.Figure:
-    figure = style.blank(200 + 44 * len(pairs), showlegend=True)
-    labels = [style.shown(f"{float32.attack}, {float32.target}") for float32, _ in pairs]
-    looks = (("float32", style.ORANGE, "circle", -0.12), ("int8", style.GREEN, "diamond", 0.12))
-    for side, (name, colour, symbol, shift) in enumerate(looks):
-        values = [pair[side].auc for pair in pairs]
+def _aucs_by_precision(groups: list[list[AttackResult]], caption: str) -> style.Figure:
+    precisions = list(dict.fromkeys(row.precision for rows in groups for row in rows))
+    figure = style.blank(200 + (30 + 7 * len(precisions)) * len(groups), showlegend=True)
+    labels = [style.shown(f"{rows[0].attack}, {rows[0].target}") for rows in groups]
+    for side, precision in enumerate(precisions):
+        shift = 0.6 * ((side + 0.5) / len(precisions) - 0.5)
+        here = [(n, row) for n, rows in enumerate(groups) for row in rows if row.precision == precision]
         figure.add_scatter(
-            x=values,
-            y=[number + shift for number in range(len(pairs))],
-            text=[f"{label}, {name}" for label in labels],
-            error_x=style.error_bars(values, [pair[side].auc_ci for pair in pairs]),
+            x=[row.auc for _, row in here],
+            y=[number + shift for number, _ in here],
+            text=[f"{labels[number]}, {precision}" for number, _ in here],
+            error_x=style.error_bars([row.auc for _, row in here], [row.auc_ci for _, row in here]),
             mode="markers",
-            name=name,
-            marker={"size": 10, "color": colour, "symbol": symbol},
+            name=precision,
+            marker={
+                "size": 9,
+                "color": _PRECISION_COLOURS[side % len(_PRECISION_COLOURS)],
+                "symbol": _SYMBOLS[side % 5],
+            },
             hovertemplate=_AUC_HOVER,
         )
-    ends = [end for pair in pairs for row in pair for end in row.auc_ci]
+    ends = [end for rows in groups for row in rows for end in row.auc_ci]
     figure.update_xaxes(title={"text": "AUC (0.5 is a coin toss)"}, range=style.around(ends, 0.48, 0.7))
-    figure.update_yaxes(range=[len(pairs) - 0.5, -0.5], tickvals=list(range(len(pairs))), ticktext=labels)
+    figure.update_yaxes(range=[len(groups) - 0.5, -0.5], tickvals=list(range(len(groups))), ticktext=labels)
     style.chance_line(figure, words.CHANCE)
-    parts = "; ".join(f"{a.attack} on {a.target} {words.auc(a)} in float, {words.auc(b)} in int8" for a, b in pairs)
-    return style.Figure("precision", "AUC in float and in int8", caption, f"AUC by attack: {parts}.", figure)
+    parts = "; ".join(
+        f"{rows[0].attack} on {rows[0].target} " + ", ".join(f"{words.auc(row)} in {row.precision}" for row in rows)
+        for rows in groups
+    )
+    return style.Figure("precision", "AUC by number format", caption, f"AUC by attack: {parts}.", figure)
 
 
-def _paired_scores(float32: AttackResult, int8: AttackResult, scores: pa.Table) -> style.Figure:
-    x, y, member = _joined(scores_of(scores, float32), scores_of(scores, int8))
+def _paired_scores(float32: AttackResult, device: AttackResult, scores: pa.Table) -> style.Figure:
+    x, y, member = _joined(scores_of(scores, float32), scores_of(scores, device))
     figure = style.blank(360, showlegend=True)
     looks: tuple[tuple[str, bool, str, str], ...] = (
         ("not a member", False, style.GREY, "circle"),
@@ -213,15 +221,15 @@ def _paired_scores(float32: AttackResult, int8: AttackResult, scores: pa.Table) 
     for name, which, colour, symbol in looks:
         here = member == which
         marker: dict[str, Any] = {"size": 5, "color": colour, "symbol": symbol, "opacity": 0.45}
-        hover = f"{name}<br>float %{{x:.3f}}, int8 %{{y:.3f}}<extra></extra>"
+        hover = f"{name}<br>float %{{x:.3f}}, {device.precision} %{{y:.3f}}<extra></extra>"
         figure.add_scatter(x=x[here], y=y[here], mode="markers", name=name, marker=marker, hovertemplate=hover)
     figure.update_xaxes(title={"text": "score in float32"})
-    figure.update_yaxes(title={"text": "score in int8"})
+    figure.update_yaxes(title={"text": f"score in {device.precision}"})
     title = f"Record by record: {float32.attack} on {float32.target} models"
     caption = (
         "Each dot is one record. On a thin line the device gives away what the float model does, record by record."
     )
-    alt = f"Scores of {len(x)} records, int8 against float32. {_likeness(x, y)}"
+    alt = f"Scores of {len(x)} records, {device.precision} against float32. {_likeness(x, y)}"
     return style.Figure("records", title, caption, alt, figure)
 
 
@@ -232,15 +240,15 @@ def _likeness(x: Float[np.ndarray, " records"], y: Float[np.ndarray, " records"]
 
 
 def _joined(
-    float32: pa.Table, int8: pa.Table
+    float32: pa.Table, device: pa.Table
 ) -> tuple[Float[np.ndarray, " records"], Float[np.ndarray, " records"], Bool[np.ndarray, " records"]]:
     """Both scores of each record, at most `MOST_RECORDS` of them, drawn at random."""
     keys = ["client", "record"]
     both = float32.select([*keys, "member", "score"]).join(
-        int8.select([*keys, "score"]), keys, join_type="inner", right_suffix="_int8"
+        device.select([*keys, "score"]), keys, join_type="inner", right_suffix="_device"
     )
     both = both.sort_by([(key, "ascending") for key in keys])
-    x, y = both["score"].to_numpy(), both["score_int8"].to_numpy()
+    x, y = both["score"].to_numpy(), both["score_device"].to_numpy()
     member = both["member"].to_numpy(zero_copy_only=False)
     finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     # Every n-th record could be all members: membership may alternate. The seed keeps the page the same each time.

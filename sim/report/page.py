@@ -73,15 +73,16 @@ def _figures(results: Results, scores: pa.Table) -> dict[str, list[Figure]]:
         "gain": figures.gain_and_leak(results),
         "roc": list(roc.panels(results, scores)),
         "exposure": [figures.exposure(results)] if results.people else [],
-        "precision": figures.float_against_int8(results, scores),
+        "precision": figures.on_the_device(results, scores),
         "learning": [figures.learning_curve(results)] if results.rounds else [],
     }
 
 
 def _accuracy(results: Results) -> list[tuple[str, Utility]]:
-    utility = results.utility
-    names = [label for *_, label in words.MODELS]
-    return list(zip(names, (utility.global_, utility.personal, utility.device), strict=True))
+    return [
+        (f"{target} {precision}{'' if precision == 'float32' else ', as the device computes it'}", utility)
+        for target, precision, utility in words.utilities(results)
+    ]
 
 
 def _edge(results: Results) -> list[dict[str, Any]]:
@@ -99,8 +100,8 @@ def _edge_summary(rows: list[EdgeResult]) -> dict[str, Any]:
         "agreement": words.percent_span([row.top1_agreement for row in rows]),
         "error": f"{max(row.max_logit_error for row in rows):.3f}",
         "compared": sum(row.rows_compared for row in rows),
-        "rows_differing": sum(row.litert_rows_differing for row in rows),
-        "labels_differing": sum(row.litert_labels_differing for row in rows),
+        "rows_differing": words.litert_rows(rows),
+        "labels_differing": words.litert_labels(rows),
     }
 
 

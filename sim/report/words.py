@@ -16,10 +16,13 @@ from sim.results import (
     DataCard,
     EdgeResult,
     Interval,
+    LitertVerdict,
     OwnThreshold,
+    Precision,
     Question,
     Results,
     TprAtFpr,
+    Utility,
 )
 
 CHANCE = 0.5
@@ -92,11 +95,30 @@ AGAINST = {
     "query": "whoever may query the personal model",
 }
 
-MODELS = (
-    ("global", "float32", "global float32"),
-    ("personal", "float32", "personal float32"),
-    ("personal", "int8", "personal int8"),
-)
+ONTO_DEVICE: dict[str, str] = {
+    "int8": "rounding to int8",
+    "int8-per-tensor": "rounding to int8, with one scale per tensor",
+    "int16x8": "rounding weights to 8 bits and activations to 16",
+    "int4": "rounding weights to 4 bits",
+    "head": "training only the last layer, on the device",
+}
+
+
+def on_devices(results: Results) -> list[Precision]:
+    """In how many ways personal models run on devices; the one that ships comes first."""
+    shipped: list[Precision] = [row.variant for row in results.edge][:1] or ["int8"]
+    return [*shipped, *results.utility.beside]
+
+
+def utilities(results: Results) -> list[tuple[str, Precision, Utility]]:
+    """What each model is good for: which, in what number format, and its accuracy."""
+    utility, (shipped, *_) = results.utility, on_devices(results)
+    return [
+        ("global", "float32", utility.global_),
+        ("personal", "float32", utility.personal),
+        ("personal", shipped, utility.device),
+        *(("personal", precision, found) for precision, found in utility.beside.items()),
+    ]
 
 
 def target_of(row: AttackResult | AttackRow) -> str:
@@ -260,12 +282,13 @@ def singles_out(row: AttackResult, key: str = "0.01") -> bool:
     return cell is not None and cell.ci[0] > float(key)
 
 
-def precision_pairs(results: Results) -> list[tuple[AttackResult, AttackResult]]:
-    """The same attack on the same model in float32 and in int8."""
-    answers = [row for row in results.attacks if row.output != "label"]
-    int8 = {(row.attack, row.vantage, row.target): row for row in answers if row.precision == "int8"}
-    rows = (row for row in answers if row.precision == "float32")
-    return [(row, int8[key]) for row in rows if (key := (row.attack, row.vantage, row.target)) in int8]
+def precisions_of(results: Results) -> list[list[AttackResult]]:
+    """The same attack on the same model, in float32 and then in every form that it has on devices."""
+    found: dict[tuple[str, str, str], list[AttackResult]] = {}
+    for row in results.attacks:
+        if row.output not in (None, "label") and row.vantage != "malicious-server":
+            found.setdefault((row.attack, row.vantage, row.target), []).append(row)
+    return [rows for rows in found.values() if rows[0].precision == "float32" and len(rows) > 1]
 
 
 def compared(results: Results, question: Question) -> list[Comparison]:
@@ -282,9 +305,19 @@ def personalising(results: Results) -> Comparison | None:
     return None if top is None else rows[top.attack]
 
 
-def rounding(results: Results) -> Comparison | None:
-    """The largest difference that rounding to int8 makes to any attack on any model, up or down."""
-    return max(compared(results, "rounding to int8"), key=lambda row: abs(row.auc_difference), default=None)
+def onto(results: Results, precision: Precision) -> list[Comparison]:
+    """What going onto the device in this form does to each attack, on the global and the personal models."""
+    return [row for row in compared(results, "rounding") if row.after.partition(" ")[2] == precision]
+
+
+def question(row: Comparison) -> str:
+    """What a comparison asks, in words."""
+    return row.question if row.question == "personalising" else ONTO_DEVICE[row.after.partition(" ")[2]]
+
+
+def largest(rows: Sequence[Comparison]) -> Comparison | None:
+    """The largest difference, up or down."""
+    return max(rows, key=lambda row: abs(row.auc_difference), default=None)
 
 
 def verdict(results: Results) -> str:
@@ -314,11 +347,37 @@ def _standing_out(results: Results) -> str:
 
 
 def by_device(results: Results) -> dict[tuple[str, str], list[EdgeResult]]:
-    """The exported models, grouped by device and by whether they are global or personal."""
+    """The exported models, grouped by device and by which they are: global or personal, and how they are quantised."""
     groups: dict[tuple[str, str], list[EdgeResult]] = {}
     for row in results.edge:
-        groups.setdefault((row.device, row.target), []).append(row)
+        groups.setdefault((row.device, f"{row.target} {row.variant}"), []).append(row)
     return groups
+
+
+def litert_rows(rows: Sequence[EdgeResult]) -> str:
+    """Of how many records LiteRT's answers differ from the device's."""
+    known = [row for row in rows if row.litert_rows_differing is not None]
+    if not known:
+        return "refuses it"
+    return f"{sum(row.litert_rows_differing or 0 for row in known):,} of {sum(row.rows_compared for row in known):,}"
+
+
+def litert_labels(rows: Sequence[EdgeResult]) -> int:
+    """Of how many records LiteRT's label differs from the device's."""
+    return sum(row.litert_labels_differing or 0 for row in rows)
+
+
+def litert_verdict(found: LitertVerdict) -> str:
+    """Whether an attack says otherwise on LiteRT's answers than on the device's."""
+    change = f"{found.auc_difference:+z.3f} [{found.ci[0]:+z.3f}, {found.ci[1]:+z.3f}]"
+    said = (
+        f"Asking LiteRT instead of the device gives {found.attack} another score for {found.scores_differing:,} of"
+        f" {found.records:,} records and changes its AUC by {change}"
+    )
+    if found.verdicts_changed is None:
+        return f"{said}."
+    changed = f"{found.verdicts_changed:,} record{'' if found.verdicts_changed == 1 else 's'}"
+    return f"{said}; aiming at {false_alarms(found.aim)} false alarms, the attacker calls {changed} otherwise."
 
 
 def span(values: Sequence[int]) -> str:

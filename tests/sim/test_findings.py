@@ -133,25 +133,25 @@ def test_nothing_measured_is_not_called_nobody(results):
 
 
 def test_int8_that_changes_nothing_is_no_protection(results):
-    text = said(with_differences(results, "rounding to int8", (0.001, (-0.001, 0.003)), (-0.002, (-0.005, 0.001))))
+    text = said(with_differences(results, "rounding", (0.001, (-0.001, 0.003)), (-0.002, (-0.005, 0.001))))
     assert "Rounding to int8 is no protection that we can see: the largest of 2 differences in AUC is -0.002" in text
     assert "-0.002 [-0.005, 0.001], for loss from personal float32 to personal int8, on the same records." in text
 
 
 def test_int8_that_helps_the_attacker_is_no_protection_either(results):
-    text = said(with_differences(results, "rounding to int8", (0.03, (0.02, 0.04)), (-0.02, (-0.03, -0.01))))
+    text = said(with_differences(results, "rounding", (0.03, (0.02, 0.04)), (-0.02, (-0.03, -0.01))))
     assert "no protection that we can see: the largest of 2 differences in AUC is 0.03 [0.02, 0.04]" in text
     assert "Of the 2 intervals 1 lies below 0." in text
 
 
 def test_int8_is_a_protection_only_where_the_interval_lies_below_zero(results):
     fall, flat = (-0.04, (-0.06, -0.02)), (0.001, (-0.002, 0.004))
-    text = said(with_differences(results, "rounding to int8", fall, fall))
+    text = said(with_differences(results, "rounding", fall, fall))
     assert "Rounding to int8 protects to some extent: the largest of 2 differences in AUC is -0.04" in text
     assert "is left." in text
     assert "by luck" not in text.split("is left.")[1].split("\n")[0]
     assert "is left. One of several can lie below 0 by luck." in said(
-        with_differences(results, "rounding to int8", fall, flat)
+        with_differences(results, "rounding", fall, flat)
     )
 
 

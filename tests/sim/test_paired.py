@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edge.config import EdgeConfig
 from sim.judge import Judged, Truth
 from sim.paired import comparisons
 from sim.results import AttackResult
 from sim.score import auc
 
-SCENARIO = SimpleNamespace(seed=5)  # all that is asked of a scenario here
+SCENARIO = SimpleNamespace(seed=5, edge=EdgeConfig())  # all that is asked of a scenario here
 MODELS = {
     "training": ("server", "global", "float32"),
     "global float32": ("global-user", "global", "float32"),
@@ -49,8 +50,8 @@ def test_each_attack_is_compared_with_itself_on_another_model(judged, truth):
     found = [(c.question, c.attack, c.before, c.after) for c in comparisons(SCENARIO, judged, truth)]
     sides = [
         ("personalising", "global float32", "personal float32"),
-        ("rounding to int8", "global float32", "global int8"),
-        ("rounding to int8", "personal float32", "personal int8"),
+        ("rounding", "global float32", "global int8"),
+        ("rounding", "personal float32", "personal int8"),
     ]
     assert found == [(question, attack, *models) for question, *models in sides for attack in ("loss", "rmia")]
 

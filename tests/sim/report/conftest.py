@@ -161,8 +161,8 @@ def comparison_rows(who, columns):
     }
     sides = (
         ("personalising", ("global-user", "float32"), ("query", "float32")),
-        ("rounding to int8", ("global-user", "float32"), ("global-user", "int8")),
-        ("rounding to int8", ("query", "float32"), ("query", "int8")),
+        ("rounding", ("global-user", "float32"), ("global-user", "int8")),
+        ("rounding", ("query", "float32"), ("query", "int8")),
     )
     rows = []
     for question, before, after in sides:
