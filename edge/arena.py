@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
-PROBE: Final = Path(__file__).with_name("arena_probe.py")
+from edge import sandbox
+from edge.sandbox import Limits, UnusableFileError
 
 
 class ArenaError(RuntimeError):
@@ -22,25 +21,14 @@ def measure_arenas(paths: Sequence[Path], timeout: float = 120.0) -> list[int]:
     count on the host was at or above what Cortex-M4 firmware used, with reference and with CMSIS-NN kernels, for
     every one of eleven models measured, and this figure is never below that count: take it as an upper bound.
 
-    All files are measured in one child process, because TFLite Micro may crash on a valid file. Raises `ArenaError`
-    naming the file if the child crashes, refuses the model or is not done with all of them after `timeout` seconds.
+    Measured in the sandbox, because TFLite Micro may crash on a valid file. Raises `ArenaError` naming the file if
+    it crashes, refuses the model, or not all of them are measured within `timeout` seconds.
     """
-    if not paths:
-        return []
-    command = [sys.executable, "-P", str(PROBE), *(str(path.resolve()) for path in paths)]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout, check=False)  # noqa: S603 - our own script
-    except subprocess.TimeoutExpired as expired:
-        at = paths[len((expired.stdout or b"").split())]
-        raise ArenaError(f"{at}: not measured within {timeout:g} seconds") from expired
-    arenas = [int(line) for line in done.stdout.split()]
-    if len(arenas) < len(paths):
-        raise ArenaError(f"{paths[len(arenas)]}: {_reason(done.returncode, done.stderr)}")
+    end = time.monotonic() + timeout
+    arenas = []
+    for path in paths:
+        try:
+            arenas.append(sandbox.arena(path.read_bytes(), Limits(seconds=max(1e-3, end - time.monotonic()))))
+        except (OSError, UnusableFileError) as error:
+            raise ArenaError(f"{path}: {error}") from error
     return arenas
-
-
-def _reason(code: int, stderr: bytes) -> str:
-    if code < 0:
-        return f"TFLite Micro crashed on this model (signal {-code})"
-    lines = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-    return f"TFLite Micro refused this model: {lines[-1] if lines else 'without a message'}"

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def quiet_stderr() -> Iterator[None]:
     """
     sys.stderr.flush()
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as kept, warnings.catch_warnings():
+    with _scratch() as kept, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.dup2(kept.fileno(), 2)
         try:
@@ -32,3 +33,10 @@ def quiet_stderr() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def _scratch() -> IO[bytes]:
+    """A file without a name; in memory where the system has that, as a sandbox may write nowhere else."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stderr"), "w+b")
+    return tempfile.TemporaryFile()

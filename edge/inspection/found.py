@@ -1,0 +1,114 @@
+"""What an inspection finds. Everything in it may be shown: names are printable, lengths bounded, numbers finite."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge.inspection.kinds import Format, Kind
+
+Name = Annotated[str, Field(max_length=120, pattern=r"\A[ -~]*\z")]
+Words = Annotated[str, Field(max_length=2000, pattern=r"\A[ -~]*\z")]
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+Sides = Annotated[tuple[Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)], ...], Field(max_length=8)]
+Names = Annotated[tuple[Name, ...], Field(max_length=64)]
+Outcome = Literal["takes", "refuses", "crashes", "stopped", "not installed", "not tried"]
+_STRICT: Final = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PortFound(BaseModel):
+    """One end of the first graph, as the file has it; `shape` has the batch in front, and channels last."""
+
+    model_config = _STRICT
+    name: Name
+    shape: Sides
+    shape_signature: Sides
+    numbers: Name
+    scale: float | None
+    zero_point: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None
+
+
+class Structure(BaseModel):
+    """What is in a file. Counts are over all graphs; ports and MACs (multiply-accumulates) are the first one's.
+
+    `format` is the numbers that its weighted operators compute in, `kind` that or what stands in the way of one record
+    in and one answer out. `misread_constants` are those that TFLite Micro turns into wrong numbers. `ends_in` is the
+    operator that makes the output.
+    """
+
+    model_config = _STRICT
+    schema_version: Count
+    description: Name
+    metadata: Names
+    signatures: Names
+    subgraphs: Count
+    operators: Annotated[dict[Name, Count], Field(max_length=256)]
+    inputs: Annotated[tuple[PortFound, ...], Field(max_length=64)]
+    outputs: Annotated[tuple[PortFound, ...], Field(max_length=64)]
+    parameters: Count
+    parameter_bytes: Annotated[dict[Name, Count], Field(max_length=32)]
+    macs: Count
+    format: Format
+    kind: Kind
+    misread_constants: Count
+    ends_in: Name
+    dynamic_batch: bool
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the answers are probabilities, also where a DEQUANTIZE follows the softmax."""
+        return self.ends_in in ("SOFTMAX", "LOGISTIC")
+
+    @property
+    def askable(self) -> bool:
+        """Whether `edge.sandbox.answers` can ask it: one record in, one answer out, in numbers with one scale."""
+        ports = (*self.inputs, *self.outputs)
+        return len(self.inputs) == len(self.outputs) == 1 and all(_askable(port) for port in ports)
+
+
+class Tried(BaseModel):
+    """What became of a file in one runtime, and `reason`, its words, where it was not taken.
+
+    Where it was asked: rows and first labels in which it differs from TFLite Micro on the same input, and by how much
+    at the most (in steps of the output, or real numbers where that is floating point). None where not compared.
+    """
+
+    model_config = _STRICT
+    runtime: Name
+    outcome: Outcome
+    reason: Words = ""
+    rows_differing: Count | None = None
+    labels_differing: Count | None = None
+    largest_difference: float | None = None
+
+
+class Inspection(Structure):
+    """All that is said about a file.
+
+    `device_model` is whether a microcontroller computes what the file says, and `verdict` why, or why not.
+    `arena_bytes` is None where TFLite Micro does not take the file. `records` went through every runtime; `drawn` says
+    whether they were drawn at random. `limits` is what held for the processes that saw the file.
+    """
+
+    size: Count
+    sha256: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
+    runtimes: tuple[Tried, ...]
+    records: Count
+    drawn: bool
+    arena_bytes: Count | None
+    device_model: bool
+    verdict: Words
+    limits: Names
+
+    def tried(self, runtime: str) -> Tried | None:
+        """What became of it in this runtime."""
+        return next((each for each in self.runtimes if each.runtime == runtime), None)
+
+
+def _askable(port: PortFound) -> bool:
+    if not port.shape or port.shape[0] != 1 or min(port.shape) < 1:
+        return False
+    return port.numbers == "float32" or (
+        port.numbers in ("int8", "int16") and port.scale is not None and 0 < port.scale < float("inf")
+    )

@@ -1,0 +1,106 @@
+"""What is in a file, as a table of plain values with bounded lengths and printable names. For a job's process only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import isfinite
+from typing import Any, Final
+
+from edge.inspection import kinds
+from edge.inspection.graph import File, Graph, Tensor, parse
+
+NAME: Final = 80  # characters of a name that are shown
+OPERATORS: Final = 256  # kinds of operators that are shown
+PORTS: Final = 64  # inputs, outputs, signatures, metadata that are shown
+_COUNTED_OTHERWISE: Final = ("INT32", "INT64", "BOOL", "STRING")  # shapes and axes, unless they have a scale
+
+
+def read(model: bytes) -> dict[str, Any]:
+    """Everything that `edge.inspection.Structure` holds. Raises `DamagedError`."""
+    file = parse(model)
+    first, numbers = file.graphs[0], kinds.format_of(file)
+    return {
+        "schema_version": file.version,
+        "description": printable(file.description),
+        "metadata": [printable(name) for name in file.metadata[:PORTS]],
+        "signatures": [printable(key) for key, _ in file.signatures[:PORTS]],
+        "subgraphs": len(file.graphs),
+        "operators": _counted(file),
+        "inputs": [_port(first.tensors[index]) for index in first.inputs[:PORTS]],
+        "outputs": [_port(first.tensors[index]) for index in first.outputs[:PORTS]],
+        "parameters": sum(tensor.numbers for tensor in _weights(file)),
+        "parameter_bytes": _bytes(file),
+        "macs": sum(_macs(first, operator.kind, operator.inputs, operator.outputs) for operator in first.operators),
+        "format": numbers,
+        "kind": kinds.kind_of(file, numbers),
+        "misread_constants": kinds.misread_constants(file),
+        "ends_in": kinds.ends_in(file),
+        "dynamic_batch": any(first.tensors[index].signature[:1] == (-1,) for index in first.inputs),
+    }
+
+
+def inputs_of(model: bytes) -> int:
+    """How many inputs the first graph has, at the least 0."""
+    return len(parse(model).graphs[0].inputs)
+
+
+def printable(text: str, most: int = NAME) -> str:
+    """At most so many characters, each a printable one of ASCII; others become question marks."""
+    shown = "".join(character if " " <= character <= "~" else "?" for character in text[:most])
+    return shown[: most - 3] + "..." if len(text) > most else shown
+
+
+def _counted(file: File) -> dict[str, int]:
+    counts = Counter(_named(op.kind, op.custom) for graph in file.graphs for op in graph.operators)
+    return dict(counts.most_common(OPERATORS))
+
+
+def _named(kind: str, custom: str) -> str:
+    return f"CUSTOM {printable(custom) or '?'}" if kind == "CUSTOM" else kind
+
+
+def _port(tensor: Tensor) -> dict[str, Any]:
+    scale = float(tensor.scales[0]) if len(tensor.scales) else None
+    return {
+        "name": printable(tensor.name),
+        "shape": list(tensor.shape),
+        "shape_signature": list(tensor.signature[:8]),
+        "numbers": tensor.type.lower(),
+        "scale": scale if scale is not None and isfinite(scale) else None,
+        "zero_point": int(tensor.zero_points[0]) if len(tensor.zero_points) else None,
+    }
+
+
+def _weights(file: File) -> list[Tensor]:
+    """Constants that are not shapes or axes, each buffer once."""
+    found: dict[int, Tensor] = {}
+    for tensor in (each for graph in file.graphs for each in graph.tensors):
+        if tensor.data and (tensor.type not in _COUNTED_OTHERWISE or len(tensor.scales)):
+            found.setdefault(tensor.buffer, tensor)
+    return list(found.values())
+
+
+def _bytes(file: File) -> dict[str, int]:
+    by_type: Counter[str] = Counter()
+    for tensor in _weights(file):
+        by_type[tensor.type.lower()] += tensor.data
+    return dict(by_type)
+
+
+def _macs(graph: Graph, kind: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> int:
+    """Multiplications with a weight: numbers made times weights per number."""
+    if len(inputs) < 2 or min(inputs[0], inputs[1]) < 0 or not outputs:
+        return 0
+    made, weights = graph.tensors[outputs[0]], graph.tensors[inputs[1]].shape
+    if kind == "FULLY_CONNECTED" and weights:
+        return made.numbers * weights[-1]
+    if kind == "BATCH_MATMUL" and graph.tensors[inputs[0]].shape:
+        return made.numbers * graph.tensors[inputs[0]].shape[-1]
+    if len(weights) != 4:
+        return 0
+    _, height, width, depth = weights
+    if kind == "TRANSPOSE_CONV" and len(inputs) > 2 and inputs[2] >= 0:
+        return graph.tensors[inputs[2]].numbers * weights[0] * height * width
+    return {"CONV_2D": made.numbers * height * width * depth, "DEPTHWISE_CONV_2D": made.numbers * height * width}.get(
+        kind, 0
+    )

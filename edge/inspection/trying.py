@@ -1,0 +1,84 @@
+"""Each runtime's word on a file, and whether they compute the same."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from edge import sandbox
+from edge.artifact import Port
+from edge.inspection.found import Outcome, PortFound, Structure, Tried
+from edge.runtimes import RuntimeMissingError
+from edge.sandbox import Limits, UnusableFileError
+
+WORK: Final = 2_000_000_000  # multiplications that the records drawn may cost a runtime
+DRAWN: Final = 64  # records drawn, at the most
+_OUTCOMES: Final[dict[str, Outcome]] = {"refused": "refuses", "crashed": "crashes", "stopped": "stopped"}
+
+Records = Float[np.ndarray, "records size"]
+Levels = Shaped[np.ndarray, "records classes"]
+
+
+def draw(structure: Structure, limits: Limits, rng: np.random.Generator) -> Records | None:
+    """Records over the whole range of the input (of floating point: normal ones); None where one record is too much."""
+    found = structure.inputs[0]
+    port = port_of(found)
+    per_record = 4 * max(port.size, port_of(structure.outputs[0]).size)
+    if per_record * 2 > limits.output_bytes:
+        return None
+    count = min(DRAWN, max(2, WORK // max(1, structure.macs)), limits.output_bytes // per_record)
+    if port.numbers == "float32":
+        return np.asarray(rng.standard_normal((count, port.size)), dtype=np.float32)
+    ends = np.iinfo(port.numbers)
+    levels = rng.integers(ends.min, ends.max, (count, port.size), endpoint=True).astype(port.numbers)
+    real = port.real(levels)
+    return real if np.isfinite(real).all() else None
+
+
+def port_of(found: PortFound) -> Port:
+    """Only for a file that can be asked: its numbers are among those of a port."""
+    numbers: Any = found.numbers
+    return Port(found.shape, numbers, found.scale or 1.0, found.zero_point or 0)
+
+
+def tried(model: bytes, limits: Limits, records: Records | None) -> tuple[Tried, ...]:
+    """What every runtime made of a file, TFLite Micro first, to which the others are compared."""
+    outcomes, device = [], None
+    for runtime in sandbox.SANDBOXED:
+        outcome, levels = _one(model, limits, records, runtime)
+        if runtime == "tflm":
+            device = levels
+        elif levels is not None and device is not None:
+            outcome = outcome.model_copy(update=_difference(levels, device))
+        outcomes.append(outcome)
+    return tuple(outcomes)
+
+
+def _one(model: bytes, limits: Limits, records: Records | None, runtime: str) -> tuple[Tried, Levels | None]:
+    try:
+        if records is not None:
+            return Tried(runtime=runtime, outcome="takes"), sandbox.answers(model, records, runtime, limits).levels
+        if runtime == "device-arithmetic":
+            return Tried(runtime=runtime, outcome="not tried", reason="it takes one record and gives one answer"), None
+        sandbox.can_load(model, runtime, limits)
+    except UnusableFileError as error:
+        return Tried(runtime=runtime, outcome=_OUTCOMES[error.ended], reason=str(error)), None
+    except RuntimeMissingError as error:
+        return Tried(runtime=runtime, outcome="not installed", reason=str(error)), None
+    return Tried(runtime=runtime, outcome="takes"), None
+
+
+def _difference(levels: Levels, device: Levels) -> dict[str, float | int | None]:
+    """Rows, labels and the largest difference; of answers that are not finite those are left out."""
+    if levels.shape != device.shape:
+        return {"rows_differing": len(device)}
+    with np.errstate(over="ignore", invalid="ignore"):
+        away = np.abs(levels.astype(np.float64) - device.astype(np.float64))
+    labels = int((levels.argmax(1) != device.argmax(1)).sum()) if device.shape[1] > 1 else None
+    largest = float(away[np.isfinite(away)].max(initial=0.0))
+    rows = int(
+        (levels.view(np.uint8).reshape(len(levels), -1) != device.view(np.uint8).reshape(len(device), -1)).any(1).sum()
+    )
+    return {"rows_differing": rows, "labels_differing": labels, "largest_difference": largest}

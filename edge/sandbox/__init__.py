@@ -1,0 +1,127 @@
+"""Files made by somebody else, read and run in a process that can do nothing else.
+
+A file is hostile until shown otherwise. This process never parses one: a child does, which forks once per job, and
+the fork gives up files, network, other processes, and all but a share of time and memory before it looks at the file.
+What comes back is checked JSON and arrays of bounded size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from pydantic import BaseModel, Field
+
+from edge.artifact import Numbers, Port
+from edge.runtimes import RUNTIMES, RuntimeMissingError
+from edge.sandbox import parent
+from edge.sandbox.limits import Limits, UnusableFileError
+from edge.sandbox.wire import Header
+
+__all__ = ["SANDBOXED", "Answers", "Limits", "UnusableFileError", "answers", "arena", "can_load"]
+
+SANDBOXED: Final = tuple(name for name in ("tflm", "device-arithmetic", "litert") if name in RUNTIMES)
+_MARGIN: Final = 4096  # bytes that setting a model up may need beyond running it; the most seen was some 500
+_STEP: Final = 16  # bytes; what allocations are aligned to
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a file answered: `levels` in its own numbers, (records, size), and `real`, the same as float32.
+
+    `limits` says what held for the process it ran in.
+    """
+
+    real: Float[np.ndarray, "records size"] = field(repr=False)
+    levels: Shaped[np.ndarray, "records size"] = field(repr=False)
+    limits: tuple[str, ...] = ()
+
+
+def answers(
+    model: bytes, inputs: Float[np.ndarray, "records ..."], runtime: str = "tflm", limits: Limits | None = None
+) -> Answers:
+    """Ask a file made by somebody else: real numbers in the file's own layout, channels last, one row per record.
+
+    The limits hold for all records together: allow more seconds for more of them. Raises `ValueError` for a runtime
+    that cannot run in a sandbox and for records that are not finite, `RuntimeMissingError` for a runtime that is not
+    installed, and `UnusableFileError` where the file is damaged, refused, of another shape, or ended its process.
+    """
+    _check_runtime(runtime)
+    limits = limits or Limits()
+    rows = _rows(inputs)
+    job = {"job": "answers", "runtime": runtime, "shape": list(rows.shape)}
+    found, blocks, held = parent.do(job, limits, model, rows.tobytes())
+    port, levels = _levels(found, blocks, len(rows))
+    with np.errstate(over="ignore", invalid="ignore"):  # a hostile scale
+        return Answers(port.real(levels), levels, held)
+
+
+def can_load(model: bytes, runtime: str, limits: Limits | None = None) -> None:
+    """Load a file with any inputs and outputs, and run it on zeros; raises `UnusableFileError` where that fails."""
+    _check_runtime(runtime)
+    parent.do({"job": "tries", "runtime": runtime}, limits or Limits(), model)
+
+
+def arena(model: bytes, limits: Limits | None = None) -> int:
+    """The smallest arena, in bytes and to 16 bytes, in which TFLite Micro loads and runs a file on this host.
+
+    Starts from TFLite Micro's own count, as setting up can need more than running. Raises `UnusableFileError`.
+    """
+    limits = limits or Limits()
+    count = parent.do({"job": "counts"}, limits, model)[0].get("bytes")
+    if type(count) is not int or not 0 < count <= limits.memory_bytes:
+        raise UnusableFileError("TFLite Micro's count of the arena cannot be read")
+    for size in range(count, count + _MARGIN, _STEP):
+        if _fits(model, size, limits):
+            return size
+    raise UnusableFileError(f"TFLite Micro counts {count} bytes of arena and does not load with {_MARGIN} more")
+
+
+def _fits(model: bytes, size: int, limits: Limits) -> bool:
+    try:
+        parent.do({"job": "fits", "arena": size}, limits, model)
+    except UnusableFileError as error:
+        if error.ended == "stopped":
+            raise
+        return False
+    return True
+
+
+def _check_runtime(runtime: str) -> None:
+    if runtime not in SANDBOXED:
+        raise ValueError(f"runtime '{runtime}' does not run in a sandbox; choose one of {', '.join(SANDBOXED)}")
+    advice = RUNTIMES[runtime].missing()
+    if advice is not None:
+        raise RuntimeMissingError(f"runtime '{runtime}' cannot run here: {advice}")
+
+
+def _rows(inputs: Float[np.ndarray, "records ..."]) -> Float[np.ndarray, "records size"]:
+    rows = np.asarray(inputs)
+    if rows.ndim < 2 or rows.size == 0 or rows.dtype.kind not in "fiub":
+        raise ValueError(f"inputs of shape {rows.shape} and type {rows.dtype}: wanted numbers, one row per record")
+    rows = np.ascontiguousarray(rows.reshape(len(rows), -1), dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError("inputs hold numbers that are not finite; leave these records out or fill them")
+    return rows
+
+
+class _Shown(BaseModel):
+    """What a job says of the answers it sends along."""
+
+    numbers: Numbers
+    scale: Annotated[float, Field(allow_inf_nan=False)]
+    zero_point: Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
+    size: Annotated[int, Field(gt=0)]
+
+
+def _levels(found: Header, blocks: list[bytes], records: int) -> tuple[Port, np.ndarray[Any, Any]]:
+    """The answers, if they are what they should be; the process that gave them may be anybody's."""
+    try:
+        shown = _Shown.model_validate(found)
+        (block,) = blocks
+        levels = np.frombuffer(block, np.dtype(shown.numbers)).reshape(records, shown.size)
+    except ValueError as error:
+        raise UnusableFileError("its process gave answers that cannot be read", "crashed") from error
+    return Port((1, shown.size), shown.numbers, shown.scale, shown.zero_point), levels
