@@ -1,4 +1,4 @@
-"""What anybody who holds an int8 file can read out of it: weights, ranges that calibration records set, activations.
+"""What anybody who holds a quantised file can read out of it: weights, calibration's ranges, activations.
 
 The converter keeps, for each activation tensor, the smallest and largest value that the calibration records reached,
 as a scale and a zero point. `Reading.network` is the file turned back to float32: the same graph with dequantised
@@ -9,72 +9,72 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import nn
 
 from edge.artifact import Artifact, ArtifactError
 from edge.quiet import quiet_stderr
+from edge.tensors import (
+    Constant,
+    constant_of,
+    kinds_of,
+    packed,
+    quantised,
+    type_names,
+    unpacked,
+    with_values,
+)
+
+__all__ = [
+    "FIXED",
+    "Constant",
+    "Layer",
+    "Range",
+    "Reading",
+    "constant_of",
+    "float_network",
+    "kinds_of",
+    "packed",
+    "parameters",
+    "quantised",
+    "read",
+    "unpacked",
+]
 
 Extremes = Float[np.ndarray, "records tensors"]
 FIXED = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION")  # their ranges are the format's
 _PASSED_ON = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "RESHAPE", "SQUEEZE", "TRANSPOSE", "PAD", "PADV2")  # input's ranges
 _ELEMENTWISE = ("ADD", "SUB", "MUL", "DIV")
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A weight or bias: real = scale * (values - zero point), a scale per slice of `axis` or one for all."""
-
-    name: str
-    values: Int[np.ndarray, " *shape"] = field(repr=False)
-    scale: Float[np.ndarray, " scales"] = field(repr=False)
-    zero_point: Int[np.ndarray, " scales"] = field(repr=False)
-    axis: int
-
-    @property
-    def real(self) -> Float[np.ndarray, " *shape"]:
-        """The values in float32."""
-        steps = self.values.astype(np.float64) - self._spread(self.zero_point)
-        return np.asarray(steps * self._spread(self.scale), dtype=np.float32)
-
-    def moved(self, rng: np.random.Generator) -> Float[np.ndarray, " *shape"]:
-        """The values in float32, each anywhere within half a step: weights that would have been rounded to these."""
-        within = rng.uniform(-0.5, 0.5, self.values.shape) * self._spread(self.scale)
-        return np.asarray(self.real + within, dtype=np.float32)
-
-    def _spread(self, per_slice: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        sides = [1] * self.values.ndim
-        if len(per_slice) > 1:
-            sides[self.axis] = -1
-        return per_slice.astype(np.float64).reshape(sides if len(per_slice) > 1 else [1] * self.values.ndim)
+_ACTIVATIONS: dict[str, Literal["int8", "int16"]] = {"INT8": "int8", "INT16": "int16"}
 
 
 @dataclass(frozen=True)
 class Range:
     """An activation tensor and the range that the calibration records set; zero is always within it.
 
-    `high - low` is 255 scales to seven digits. Where both sides are in use the zero point is rounded, and so both
-    ends may be up to half a scale from where they were, in the same direction.
+    In int8 `high - low` is 255 scales to seven digits. Where both sides are in use the zero point is rounded, and so
+    both ends may be up to half a scale from where they were, in the same direction. In int16 both ends are equally far
+    from zero, and the one that the records reached is not to be told from the other.
     """
 
     name: str
     index: int  # of the tensor in the file
     scale: float
     zero_point: int
+    numbers: Literal["int8", "int16"] = "int8"
 
     @property
     def low(self) -> float:
         """The smallest value that can be told apart."""
-        return self.scale * (-128 - self.zero_point)
+        return self.scale * ((-128 if self.numbers == "int8" else -32767) - self.zero_point)
 
     @property
     def high(self) -> float:
         """The largest."""
-        return self.scale * (127 - self.zero_point)
+        return self.scale * (int(np.iinfo(self.numbers).max) - self.zero_point)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Reading:
-    """An int8 file, read: its layers, the ranges of its activations, and the same graph in float32."""
+    """A quantised file, read: its layers, the ranges of its activations, and the same graph in float32."""
 
     layers: tuple[Layer, ...]
     ranges: tuple[Range, ...]
@@ -124,10 +124,13 @@ class Reading:
 
 
 def read(model: bytes) -> Reading:
-    """Read an int8 TFLite file. Raises `ArtifactError` where it is none that `Artifact` can read."""
+    """Read a TFLite file with int8 or int16 activations, and weights of int8 or int4.
+
+    Raises `ArtifactError` where it is none that `Artifact` can read, or computes in floating point.
+    """
     artifact = Artifact.from_bytes(model)
     if artifact.input.numbers == "float32":
-        raise ArtifactError("this model computes in floating point: there are no int8 ranges to read")
+        raise ArtifactError("this model computes in floating point: there are no ranges to read")
     graph = unpacked(model)
     kinds = kinds_of(graph)
     return Reading(tuple(_layers(graph, kinds)), tuple(_ranges(graph, kinds)), artifact)
@@ -162,10 +165,7 @@ def float_network(model: bytes, shown: list[int], rng: np.random.Generator | Non
     for tensor in whole.subgraphs[0].tensors:
         constant = constant_of(whole, tensor)
         if constant is not None:
-            values = constant.real if rng is None else constant.moved(rng)
-            whole.buffers.append(schema.BufferT())
-            whole.buffers[-1].data = np.frombuffer(values.tobytes(), dtype=np.uint8)
-            tensor.buffer = len(whole.buffers) - 1
+            with_values(whole, tensor, constant.real if rng is None else constant.moved(rng))
         if quantised(tensor):
             tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
     whole.subgraphs[0].outputs, whole.signatureDefs = shown, None
@@ -224,7 +224,8 @@ def _ranges(whole: Any, kinds: list[str]) -> Iterator[Range]:  # noqa: ANN401 - 
         tensor = graph.tensors[index]
         if quantised(tensor) and not _says_nothing(graph, kinds, index):
             quantization = tensor.quantization
-            yield Range(tensor.name.decode(), index, float(quantization.scale[0]), int(quantization.zeroPoint[0]))
+            scale, zero_point = float(quantization.scale[0]), int(quantization.zeroPoint[0])
+            yield Range(tensor.name.decode(), index, scale, zero_point, _ACTIVATIONS[type_names()[tensor.type]])
 
 
 def _says_nothing(graph: Any, kinds: list[str], index: int) -> bool:  # noqa: ANN401 - generated code, untyped
@@ -236,61 +237,6 @@ def _says_nothing(graph: Any, kinds: list[str], index: int) -> bool:  # noqa: AN
     makers = [kind for kind, operator in operators if index in operator.outputs]
     spoilt = len(users) == 1 and users[0] in _ELEMENTWISE
     return spoilt or any(kind in FIXED or kind in _PASSED_ON for kind in makers)
-
-
-def constant_of(whole: Any, tensor: Any) -> Constant | None:  # noqa: ANN401 - generated code, untyped
-    """A quantised tensor with values of its own; None for activations, and for shapes and axes."""
-    data = whole.buffers[tensor.buffer].data
-    if data is None or len(data) == 0 or not quantised(tensor):
-        return None
-    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
-
-    kind = np.int8 if tensor.type == schema.TensorType.INT8 else np.int32
-    values = np.frombuffer(bytes(data), dtype=kind).reshape(tensor.shape)
-    quantization = tensor.quantization
-    return Constant(
-        name=tensor.name.decode(),
-        values=values,
-        scale=np.asarray(quantization.scale, dtype=np.float32),
-        zero_point=np.asarray(quantization.zeroPoint, dtype=np.int64),
-        axis=int(quantization.quantizedDimension),
-    )
-
-
-def quantised(tensor: Any) -> bool:  # noqa: ANN401 - generated code, untyped
-    """Whether a tensor has a scale; shapes and axes have none."""
-    quantization = tensor.quantization
-    return quantization is not None and quantization.scale is not None and len(quantization.scale) > 0
-
-
-def kinds_of(whole: Any) -> list[str]:  # noqa: ANN401 - generated code, untyped
-    """What each operator is, in the order of execution."""
-    names = _operator_names()
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in whole.operatorCodes]
-    return [names[codes[operator.opcodeIndex]] for operator in whole.subgraphs[0].operators]
-
-
-@cache
-def _operator_names() -> dict[int, str]:
-    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
-
-    return {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-
-
-def unpacked(model: bytes) -> Any:  # noqa: ANN401 - generated code, untyped
-    """A TFLite file as objects that can be changed and packed again."""
-    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
-
-    return schema.ModelT.InitFromPackedBuf(model)
-
-
-def packed(whole: Any) -> bytes:  # noqa: ANN401 - generated code, untyped
-    """A TFLite file from such objects."""
-    import flatbuffers  # type: ignore[import-untyped]  # what the schema needs
-
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(whole.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
 
 
 def _interpreter(model: bytes) -> Any:  # noqa: ANN401 - untyped library

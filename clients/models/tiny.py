@@ -20,21 +20,20 @@ from clients.models.blocks import Norm, Shape, Sides, at_least, conv2d, normalis
 class Residual(nn.Module):
     """Two convolutions around which the input is added, through a 1x1 convolution where the shapes differ.
 
-    The parameters are defined in the order in which they are used.
+    The parameters are defined in the order in which they are used, also by the exported file.
     """
 
     def __init__(self, inputs: int, outputs: int, norm: Norm, stride: int, sides: Sides) -> None:
         super().__init__()
-        self.first = nn.Sequential(*conv2d(inputs, outputs, norm, stride=stride, sides=sides))
-        self.second = nn.Sequential(*conv2d(outputs, outputs, norm, relu=False))
         same = inputs == outputs and stride == 1
         self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride)
+        self.first = nn.Sequential(*conv2d(inputs, outputs, norm, stride=stride, sides=sides))
+        self.second = nn.Sequential(*conv2d(outputs, outputs, norm, relu=False))
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps in, maps out."""
-        y = self.second(self.first(x))
-        total: torch.Tensor = self.relu(self.shortcut(x) + y)
+        total: torch.Tensor = self.relu(self.shortcut(x) + self.second(self.first(x)))
         return total
 
 

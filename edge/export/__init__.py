@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from edge.artifact import Output
 from edge.export.graph import UnsupportedLayerError, channels_last, single_input
 from edge.export.layout import memory_shape
-from edge.export.variants import VARIANTS
+from edge.export.variants import VARIANTS, Samples
 from edge.quiet import quiet_stderr
 
 __all__ = ["VARIANTS", "Output", "UnsupportedLayerError", "export", "trace"]
@@ -57,9 +57,11 @@ def export(
     samples = np.asarray(calibration, dtype=np.float32)
     program = trace(model, samples) if traced is None else traced
     with quiet_stderr():
-        converter, shape = _converter(model, program, answers)
-        VARIANTS[variant].ask(converter, [row.reshape(shape) for row in _channels_last(samples)])
-        return bytes(converter.convert())
+        function, shape = _function(model, program, answers)
+        rows = [row.reshape(shape) for row in _channels_last(samples)]
+        finish = VARIANTS[variant].finish
+        file = _converted(function, variant, rows)
+        return file if finish is None else finish(file, _converted(function, "float32", rows))
 
 
 def _check(calibration: Float[np.ndarray, "records ..."]) -> None:
@@ -76,8 +78,8 @@ def _channels_last(samples: Float[np.ndarray, "records ..."]) -> Float[np.ndarra
     return np.moveaxis(samples, 1, -1) if samples.ndim > 2 else samples
 
 
-def _converter(model: nn.Module, program: ExportedProgram, answers: Output) -> tuple[Any, tuple[int, ...]]:
-    """TensorFlow's converter around the lowered model, and the shape of its input."""
+def _function(model: nn.Module, program: ExportedProgram, answers: Output) -> tuple[Any, tuple[int, ...]]:
+    """The lowered model as a function of TensorFlow's, and the shape of its input."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: it is read once
     import tensorflow as tf
 
@@ -91,4 +93,12 @@ def _converter(model: nn.Module, program: ExportedProgram, answers: Output) -> t
         return tf.nn.softmax(logits(record)) if answers == "probabilities" else logits(record)
 
     function = tf.function(forward, input_signature=[tf.TensorSpec(shape, tf.float32, name="input")], autograph=False)
-    return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], tf.Module()), shape
+    return function.get_concrete_function(), shape
+
+
+def _converted(function: Any, variant: str, rows: Samples) -> bytes:  # noqa: ANN401 - TensorFlow ships no types
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
+    VARIANTS[variant].ask(converter, rows)
+    return bytes(converter.convert())
