@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from edge.devices.profile import DEVICES, Device
@@ -147,11 +147,16 @@ def fits_all(
     `compiled` is the size and the SRAM in bytes of the model as compiled for the boards that have an NPU (`edge.vela`);
     without it the model is taken to run on their processors.
     """
-    found = {}
-    for device in devices:
-        sizes = compiled if compiled and device.npu else (model_bytes, arena_bytes)
-        found[device.name] = fits(device, *sizes, operators=operators)
-    return found
+    return {
+        device.name: _on_npu(fits(device, *compiled, operators=operators), device.npu)
+        if compiled and device.npu
+        else fits(device, model_bytes, arena_bytes, operators=operators)
+        for device in devices
+    }
+
+
+def _on_npu(fit: Fit, npu: str) -> Fit:
+    return replace(fit, words=f"{fit.words}; model and RAM as vela compiled it for {npu}, whose driver is not counted")
 
 
 def _usual(device: Device) -> Kernels:

@@ -51,9 +51,11 @@ class Device:
 
     @property
     def source(self) -> str:
-        """Where its figures come from, each source once."""
-        parts = [part.strip() for each in self.sources.values() for part in each.split(";")]
-        return "; ".join(dict.fromkeys(parts))
+        """Where its figures come from, those of one source together."""
+        figures: dict[str, list[str]] = {}
+        for figure, source in self.sources.items():
+            figures.setdefault(source, []).append(figure.replace("_", " "))
+        return ". ".join(f"{', '.join(names)}: {source}" for source, names in figures.items())
 
 
 def _device(name: str, board: dict[str, Any]) -> Device:

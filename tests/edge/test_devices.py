@@ -85,6 +85,7 @@ def test_a_table_has_every_board_and_an_npu_its_own_sizes():
     assert table["nano-33-ble-sense"].ram.needed == 104_096
     assert table["corstone-300"].flash.needed == 314_688
     assert table["corstone-300"].ram.needed == 54_096
+    assert "as vela compiled it for ethos-u55-128, whose driver is not counted" in table["corstone-300"].words
     assert fits_all(300_000, 100_000)["corstone-300"].ram.needed == 104_096
 
 
@@ -115,3 +116,9 @@ def test_the_named_boards_have_these_figures():
 def test_power_is_current_times_voltage():
     power = DEVICES["stm32f103"].power  # 27 to 36 mA at 3.3 V
     assert (power.low, power.high) == (pytest.approx(89.1), pytest.approx(118.8))
+
+
+def test_figures_of_one_source_are_named_together():
+    assert NANO.source == (
+        "flash, sram, clock: Arduino data sheet; mcufit. usable sram: mcufit: 48 KB for the Bluetooth stack"
+    )
