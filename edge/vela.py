@@ -71,7 +71,7 @@ class Compiled:
         return self.npu_operators / operators if operators else 0.0
 
     def sizes(self, arena_bytes: int) -> tuple[int, int]:
-        """Flash and RAM for `edge.devices.fits_all`: with operators on the processor, the whole arena is counted too."""
+        """Flash and RAM for `edge.devices.fits_all`; with operators on the processor, the whole arena is added."""
         return self.model_bytes, self.sram_bytes + (arena_bytes if self.cpu_operators else 0)
 
     @property

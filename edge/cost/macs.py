@@ -9,7 +9,6 @@ from math import prod
 from typing import Any, Final, Literal
 
 from edge.artifact import ArtifactError
-from edge.reading import kinds_of, unpacked
 
 Numbers = Literal["int8", "int4 weights", "int16x8", "float32", "mixed"]
 CONVOLUTION: Final = "CONV_2D"
@@ -46,6 +45,8 @@ class Work:
 
 def count(model: bytes) -> Work:
     """Count the work of a TFLite file's main graph. Raises `ArtifactError` where the bytes are no TFLite file."""
+    from edge.reading import unpacked  # which brings torch
+
     try:
         whole = unpacked(model)
         operators = list(_operators(whole))
@@ -70,6 +71,8 @@ class _Operator:
 
 
 def _operators(whole: Any) -> Iterator[_Operator]:  # noqa: ANN401 - generated code, untyped
+    from edge.reading import kinds_of
+
     graph = whole.subgraphs[0]
     for kind, operator in zip(kinds_of(whole), graph.operators, strict=True):
         inputs = tuple(graph.tensors[index] for index in operator.inputs if index >= 0)
