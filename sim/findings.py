@@ -179,7 +179,8 @@ def _onto_devices(results: Results) -> Iterator[str]:
             yield _onto(results, largest, rows)
             before = _accuracy(accuracy["float32"])
             device = _accuracy(accuracy[precision])
-            yield f"As {precision} on the device accuracy is {device}, against {before} in float."
+            which = "With a last layer trained there" if precision == "head" else f"As {precision}"
+            yield f"{which}, accuracy on the device is {device}, against {before} of the float model."
 
 
 def _onto(results: Results, row: Comparison, rows: list[Comparison]) -> str:

@@ -100,7 +100,7 @@ ONTO_DEVICE: dict[str, str] = {
     "int8-per-tensor": "rounding to int8, with one scale per tensor",
     "int16x8": "rounding weights to 8 bits and activations to 16",
     "int4": "rounding weights to 4 bits",
-    "head": "training only the last layer, on the device",
+    "head": "training only the last layer on the device",
 }
 
 

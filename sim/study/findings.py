@@ -12,7 +12,7 @@ TRAINING = ("server", "aggregator", "malicious-server")  # who sees the training
 
 def findings(study: StudyResults) -> list[str]:
     """One sentence each, the most important first."""
-    parts = (_controls, _strongest, _protections, _newcomers, _luck)
+    parts = (_controls, _strongest, _formats, _protections, _newcomers, _luck)
     return [sentence for part in parts for sentence in part(study)]
 
 
@@ -103,6 +103,18 @@ def _newcomers(study: StudyResults) -> Iterator[str]:
         yield (
             f"Variant {name}, AUC on personal float models of people who only fine-tuned less that of people who also"
             f" helped to train: {found}."
+        )
+
+
+def _formats(study: StudyResults) -> Iterator[str]:
+    rows = [row for row in study.differences if row.question == "format" and row.target == "personal"]
+    for name in dict.fromkeys(row.variant for row in rows):
+        here = [row for row in rows if row.variant == name]
+        before = {model(row): row.difference for row in here}
+        parts = "; ".join(f"{what} {change(figure)}" for what, figure in before.items())
+        yield (
+            f"Variant {name}, the strongest attack's AUC on personal models in other forms less that on their float32"
+            f" answers, paired by seed: {parts}."
         )
 
 

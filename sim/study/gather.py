@@ -43,7 +43,7 @@ def gather(scenario: Scenario, runs: list[tuple[Part, str, Results]]) -> StudyRe
         attacks=[name for name in ATTACKS if any(cell.attack == name for cell in cells)],
         cells=cells,
         strongest=strongest,
-        differences=[*_protections(cells, columns), *_newcomers(by_variant)],
+        differences=[*_protections(cells, columns), *_newcomers(by_variant), *_formats(strongest)],
         findings=[],
     )
     return study.model_copy(update={"findings": findings(study)})
@@ -177,6 +177,17 @@ def _protections(cells: list[Cell], columns: list[Column]) -> Iterator[Differenc
                 yield _difference("protection", row, variant, _common(row.attacks), change)
 
 
+def _formats(strongest: list[Strongest]) -> Iterator[Difference]:
+    """Each form of a model, and its labels alone, against the float32 answers of the same model."""
+    users = [row for row in strongest if row.vantage in ("query", "global-user")]
+    whole = {(row.variant, row.vantage): row for row in users if (row.precision, row.output) == ("float32", "logits")}
+    for row in users:
+        before = whole.get((row.variant, row.vantage))
+        change = differences(row.auc.by_seed, before.auc.by_seed) if before and before is not row else None
+        if change is not None:
+            yield _difference("format", row, row.variant, _common(row.attacks), change)
+
+
 def _named(cells: list[Cell], variant: str) -> set[str]:
     return {cell.attack for cell in cells if cell.variant == variant}
 
@@ -214,17 +225,17 @@ def _variant(scenario: Scenario, name: str, runs: list[tuple[Part, str, Results]
     mine = [(folder, results) for part, folder, results in runs if part.variant == name]
     first = mine[0][1]
     models = {"global": "global_", "personal": "personal", "device": "device"}
+    accuracies = {
+        model: ([getattr(results.utility, field) for _, results in mine]) for model, field in models.items()
+    } | {form: [results.utility.beside[form] for _, results in mine] for form in first.utility.beside}
     return Variant.model_validate(
         {
             "name": name,
             "changes": tomli_w.dumps(scenario.study.variants.get(name, {})).strip(),
             "runs": [folder for folder, _ in mine],
             "accuracy": {
-                model: over_seeds(
-                    [getattr(results.utility, field).accuracy for _, results in mine],
-                    getattr(first.utility, field).accuracy_ci,
-                )
-                for model, field in models.items()
+                model: over_seeds([utility.accuracy for utility in found], found[0].accuracy_ci)
+                for model, found in accuracies.items()
             },
             "promises": list(_promises(first)),
             "controls_held": sum(

@@ -70,9 +70,10 @@ class Strongest(Column):
 class Difference(Column):
     """A change between two figures of one column, paired by seed, with Student's interval (two seeds or more)."""
 
-    question: Literal["protection", "newcomers"] = Field(
+    question: Literal["protection", "newcomers", "format"] = Field(
         description="protection: the strongest attack's AUC in this variant less that in the first one; newcomers: an "
-        "attack's AUC on people who only fine-tuned less that on those who helped to train"
+        "attack's AUC on people who only fine-tuned less that on those who helped to train; format: the strongest "
+        "attack's AUC on the model in this form, or on its labels alone, less that on its float32 answers"
     )
     variant: str
     attack: str
@@ -85,7 +86,7 @@ class Variant(_Part):
     name: str
     changes: str = Field(description="as TOML; empty where it changes nothing")
     runs: list[str] = Field(description="run folders, in the order of the seeds")
-    accuracy: dict[Literal["global", "personal", "device"], Figure]
+    accuracy: dict[str, Figure] = Field(description="global, personal, device, and personal models in other forms")
     promises: list[str] = Field(description="each finite epsilon of the first seed's run, in words")
     controls_held: int = Field(description="of twice as many controls as runs")
 

@@ -80,8 +80,9 @@ def _figure(cell: Cell | None) -> Text:
 
 
 def _accuracy(study: StudyResults) -> Table:
-    table = grid("Accuracy on held-out records", ("variant", "global", "personal", "device"), 1)
+    names = list(dict.fromkeys(name for variant in study.variants for name in variant.accuracy))
+    table = grid("Accuracy on held-out records", ("variant", *names), 1)
     for variant in study.variants:
-        figures = (variant.accuracy[name] for name in ("global", "personal", "device"))
+        figures = (variant.accuracy[name] for name in names)
         table.add_row(Text(variant.name), *(Text(auc(figure)) for figure in figures))
     return table

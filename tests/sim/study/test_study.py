@@ -221,3 +221,19 @@ def test_a_study_of_nothing_but_one_seed_is_single():
     assert StudyConfig().single
     assert not StudyConfig(seeds=2).single
     assert not StudyConfig(variants={"none": {}}).single
+
+
+def test_forms_of_a_model_are_held_against_its_float_answers(tmp_path, load):
+    def run(soft, four_bits, labels):
+        results = made_up({"a": soft})
+        forms = ({"precision": "int4", "auc": four_bits}, {"output": "label", "auc": labels})
+        rows = [results.attacks[0], *(results.attacks[0].model_copy(update=form) for form in forms)]
+        return results.model_copy(update={"attacks": rows})
+
+    study = study_of(tmp_path, load, {"none": [run(0.80, 0.75, 0.6), run(0.90, 0.83, 0.7)]})
+    found = {(row.precision, row.output): row.difference for row in study.differences}
+    assert found["int4", "logits"].by_seed == pytest.approx([-0.05, -0.07])
+    assert found["float32", "label"].value == pytest.approx(-0.2)
+    assert all(row.question == "format" for row in study.differences)
+    assert any("personal int4 -0.060 [-0.187, +0.067]" in sentence for sentence in study.findings)
+    assert "against float32 answers" in page(study)
