@@ -29,8 +29,19 @@ class PortFound(BaseModel):
     zero_point: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None
 
 
+class WorkFound(BaseModel):
+    """What one inference computes: the fields of `edge.cost.Work`, which estimates of time and energy start from."""
+
+    model_config = _STRICT
+    macs: Annotated[dict[Name, Count], Field(max_length=256)]
+    elements: Annotated[dict[Name, Count], Field(max_length=256)]
+    operators: Count
+    numbers: Name
+    uncounted: Names
+
+
 class Structure(BaseModel):
-    """What is in a file. Counts are over all graphs; ports and MACs (multiply-accumulates) are the first one's.
+    """What is in a file. Counts are over all graphs; ports and work are the first one's, which a device runs.
 
     `format` is the numbers that its weighted operators compute in, `kind` that or what stands in the way of one record
     in and one answer out. `misread_constants` are those that TFLite Micro turns into wrong numbers. `ends_in` is the
@@ -48,12 +59,17 @@ class Structure(BaseModel):
     outputs: Annotated[tuple[PortFound, ...], Field(max_length=64)]
     parameters: Count
     parameter_bytes: Annotated[dict[Name, Count], Field(max_length=32)]
-    macs: Count
+    work: WorkFound | None
     format: Format
     kind: Kind
     misread_constants: Count
     ends_in: Name
     dynamic_batch: bool
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates of one inference; None where they could not be counted."""
+        return None if self.work is None else sum(self.work.macs.values())
 
     @property
     def probabilities(self) -> bool:

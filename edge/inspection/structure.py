@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
 
 from edge.inspection import kinds
-from edge.inspection.graph import File, Graph, Tensor, parse
+from edge.inspection.graph import File, Tensor, parse
 
 NAME: Final = 80  # characters of a name that are shown
 OPERATORS: Final = 256  # kinds of operators that are shown
@@ -30,7 +31,7 @@ def read(model: bytes) -> dict[str, Any]:
         "outputs": [_port(first.tensors[index]) for index in first.outputs[:PORTS]],
         "parameters": sum(tensor.numbers for tensor in _weights(file)),
         "parameter_bytes": _bytes(file),
-        "macs": sum(_macs(first, operator.kind, operator.inputs, operator.outputs) for operator in first.operators),
+        "work": _work(model),
         "format": numbers,
         "kind": kinds.kind_of(file, numbers),
         "misread_constants": kinds.misread_constants(file),
@@ -87,20 +88,11 @@ def _bytes(file: File) -> dict[str, int]:
     return dict(by_type)
 
 
-def _macs(graph: Graph, kind: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> int:
-    """Multiplications with a weight: numbers made times weights per number."""
-    if len(inputs) < 2 or min(inputs[0], inputs[1]) < 0 or not outputs:
-        return 0
-    made, weights = graph.tensors[outputs[0]], graph.tensors[inputs[1]].shape
-    if kind == "FULLY_CONNECTED" and weights:
-        return made.numbers * weights[-1]
-    if kind == "BATCH_MATMUL" and graph.tensors[inputs[0]].shape:
-        return made.numbers * graph.tensors[inputs[0]].shape[-1]
-    if len(weights) != 4:
-        return 0
-    _, height, width, depth = weights
-    if kind == "TRANSPOSE_CONV" and len(inputs) > 2 and inputs[2] >= 0:
-        return graph.tensors[inputs[2]].numbers * weights[0] * height * width
-    return {"CONV_2D": made.numbers * height * width * depth, "DEPTHWISE_CONV_2D": made.numbers * height * width}.get(
-        kind, 0
-    )
+def _work(model: bytes) -> dict[str, Any] | None:
+    """What one inference computes; None where it cannot be counted."""
+    from edge.cost import count
+
+    try:
+        return asdict(count(model))
+    except ValueError:
+        return None

@@ -28,7 +28,7 @@ def draw(structure: Structure, limits: Limits, rng: np.random.Generator) -> Reco
     per_record = 4 * max(port.size, port_of(structure.outputs[0]).size)
     if per_record * 2 > limits.output_bytes:
         return None
-    count = min(DRAWN, max(2, WORK // max(1, structure.macs)), limits.output_bytes // per_record)
+    count = min(DRAWN, max(2, WORK // max(1, structure.macs or 1)), limits.output_bytes // per_record)
     if port.numbers == "float32":
         return np.asarray(rng.standard_normal((count, port.size)), dtype=np.float32)
     ends = np.iinfo(port.numbers)

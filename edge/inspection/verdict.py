@@ -40,7 +40,7 @@ _REFUSED: Final[dict[Kind, str]] = {
     "dynamic-range": f"TFLite Micro does not support hybrid models; {_EXPORT}",
     "weight-only": _EXPORT,
     "uint8": f"TFLite Micro's kernels no longer take uint8; {_EXPORT}",
-    "training": "TFLite Micro may crash on it; it is for LiteRT. Export the inference part by itself",
+    "training": "TFLite Micro may crash on such a file, which is for LiteRT; export the inference part by itself",
     "control-flow-or-custom": "export the plain graph, or audit it with the runtime it was made for",
 }
 
@@ -53,12 +53,14 @@ def judge(structure: Structure, tried: Sequence[Tried]) -> tuple[bool, str]:
         return False, f"{title}: {_misread(structure, tried)}"
     if device.outcome != "takes":
         advice = _REFUSED.get(structure.kind)
-        return False, f"{title}: no device model. {device.reason}" + (f". {_sentence(advice)}" if advice else "")
+        return False, f"{title}: no device model: {device.reason}" + (f". {_sentence(advice)}" if advice else "")
     return True, f"{title}: {_taken(structure)}"
 
 
 def _taken(structure: Structure) -> str:
     words = _TAKEN.get(structure.kind, "TFLite Micro takes it")
+    if structure.dynamic_batch:
+        words += ". Its batch is open (-1 in the shape signature); it is asked one record at a time, as a device does"
     if not structure.askable:
         words += f". It cannot be asked one record at a time: {_unaskable(structure)}"
     return words

@@ -28,7 +28,7 @@ LIBRARIES: Final = {
         "tflite_micro.tensorflow.lite.micro.python.schema_py_generated",
     ),
     "litert": ("ai_edge_litert.interpreter",),
-    "device-arithmetic": ("torch",),
+    "device-arithmetic": ("edge.arithmetic", "numpy.random"),
 }
 _TOTAL: Final = re.compile(rb"Arena allocation total (\d+) bytes")
 _WORDS: Final = 500  # characters of a reason
@@ -40,6 +40,9 @@ def prepare(job: Header) -> None:
     for runtime in {"tflm", job.get("runtime", "tflm")}:
         for name in LIBRARIES[runtime]:
             importlib.import_module(name)
+    if job["job"] == "structure":
+        importlib.import_module("edge.cost")
+        importlib.import_module("edge.reading")  # which counting needs
     if job.get("runtime") == "litert":
         warm.litert()
 
@@ -53,6 +56,10 @@ def do(job: Header, blocks: list[bytes]) -> bytes:
         return message({"refused": f"it needs more than {_megabytes(job)} of memory"})
     except (UnusableFileError, ArtifactError, CannotRunError, DamagedError) as error:
         return message({"refused": printable(str(error), _WORDS)})
+    except PermissionError as error:
+        return message(
+            {"refused": f"it asked for something that is not permitted here: {printable(str(error), _WORDS)}"}
+        )
     except Exception as error:  # noqa: BLE001 - a library may raise anything over a damaged file
         return message({"refused": f"damaged: {type(error).__name__}: {printable(str(error), _WORDS)}"})
 
