@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 
 from edge.artifact import Artifact, ArtifactError
 from edge.config import HeadTraining
-from edge.reading import constant_of, kinds_of, packed, unpacked
 from edge.runtimes import run
+from edge.tensors import constant_of, kinds_of, packed, unpacked
 
 Features = Float[np.ndarray, "records features"]
 _AFTER = ("SOFTMAX", "LOGISTIC")  # what may stand behind the last layer

@@ -19,15 +19,17 @@ from edge.artifact import Artifact
 from edge.check import compare
 from edge.coarse import coarse_ranges
 from edge.config import Variant
+from edge.cost import Estimate, Work, count, energy, latency
 from edge.devices import DEVICES, fits
 from edge.export import export as export_model
 from edge.export import trace
+from edge.vela import compile_for_npu
 from sim.data.federation import ClientData, Labelled
 from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name, write_atomically
 from sim.given import federation_of, fresh_model, stored_model
 from sim.progress import Progress
-from sim.results import Calibration, EdgeResult
+from sim.results import Calibration, EdgeResult, Estimated
 from sim.scenario import Scenario
 from sim.shipped import stem, train_heads
 
@@ -124,6 +126,11 @@ def calibration_card(scenario: Scenario) -> Calibration:
     return Calibration(source=edge.calibration, records=fewest, description=CALIBRATION[edge.calibration])
 
 
+def kinds(work: Work) -> int:
+    """How many kinds of operators a model has."""
+    return len(work.macs) + len(work.elements)
+
+
 def checks(folder: RunFolder) -> list[EdgeResult]:
     """What the export stage found."""
     return [EdgeResult(**check) for check in json.loads((folder.edge / CHECKS).read_text())]
@@ -136,7 +143,11 @@ def _check(scenario: Scenario, folder: RunFolder, job: Export, arena: int) -> Ed
     blob = file.read_bytes()
     x = np.concatenate([client.held_out[0] for client in owners])
     found = compare(Artifact.from_bytes(blob, scenario.edge.output), x, logits(model, x))
-    device = DEVICES[scenario.edge.device]
+    device, work = DEVICES[scenario.edge.device], count(blob)
+    compiled = compile_for_npu(blob, device.npu) if device.npu else None
+    size = compiled.sizes(arena) if compiled else (len(blob), arena)
+    fit = fits(device, *size, operators=kinds(work))
+    time = compiled.latency if compiled else latency(work, device)
     return EdgeResult(
         artifact=f"edge/{file.name}",
         variant=job.variant,
@@ -145,10 +156,18 @@ def _check(scenario: Scenario, folder: RunFolder, job: Export, arena: int) -> Ed
         device=device.name,
         bytes=len(blob),
         arena_bytes=arena,
-        fits=fits(device, len(blob), arena).fits,
+        fits=fit.fits,
+        fit=fit.words,
+        macs=work.total_macs,
+        latency=_estimated(time),
+        energy=_estimated(energy(time, device)),
         top1_agreement=found.top1_agreement,
         max_logit_error=found.max_logit_error,
         rows_compared=found.rows_compared,
         litert_rows_differing=found.litert_rows_differing,
         litert_labels_differing=found.litert_labels_differing,
     )
+
+
+def _estimated(found: Estimate) -> Estimated:
+    return Estimated(interval=found.interval, unit=found.unit, anchor=found.anchor)

@@ -227,6 +227,9 @@ def _edge(results: Results) -> Iterator[str]:
     if tight:
         count = f"{len(tight)} of {len(results.edge)}"
         yield f"{count} exported models do not fit their device, the first being {tight[0]}."
+        yield words.remedies(results)
+    if (said := words.one_inference(results)) is not None:
+        yield said
     labels = words.litert_labels(results.edge)
     rows = sum(row.rows_compared for row in results.edge)
     if labels:

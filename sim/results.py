@@ -204,6 +204,14 @@ class PersonResult(_Part):
     exposure_ci: Interval
 
 
+class Estimated(_Part):
+    """Between which two figures something lies, and what that rests on; or why nothing can be said."""
+
+    interval: Interval | None
+    unit: Literal["ms", "uJ"]
+    anchor: str
+
+
 class EdgeResult(_Part):
     """One exported model, checked against its float parent and the named microcontroller."""
 
@@ -215,6 +223,10 @@ class EdgeResult(_Part):
     bytes: int
     arena_bytes: int
     fits: bool
+    fit: str = Field("", description="flash and RAM, needed and available, and what these sums rest on")
+    macs: int | None = Field(None, description="multiply-accumulates of one inference")
+    latency: Estimated | None = Field(None, description="milliseconds of one inference, on this device")
+    energy: Estimated | None = Field(None, description="microjoules of one inference, the chip alone")
     top1_agreement: float
     max_logit_error: float = Field(description="in probability units where the model answers with probabilities")
     rows_compared: int
@@ -236,8 +248,8 @@ class LitertVerdict(_Part):
     scores_differing: int = Field(description="records that get another score")
     aim: float = Field(description="false alarms that the attacker aims at")
     verdicts_changed: int | None = Field(
-        description="records that the attacker calls otherwise, at the threshold that it sets on its own records and the "
-        "device's answers; null where it can set none"
+        description="records that the attacker calls otherwise, at the threshold that it sets on its own records and "
+        "the device's answers; null where it can set none"
     )
 
 
@@ -565,5 +577,6 @@ class Results(_Part):
     people: list[PersonResult]
     calibration: Calibration
     edge: list[EdgeResult]
+    remedies: list[str] = Field([], description="what would make a global model fit that does not, as measured")
     litert: LitertVerdict | None = Field(None, description="null where LiteRT refuses the models")
     findings: list[str] = Field(description="what the figures say, in plain words")

@@ -23,6 +23,7 @@ from sim.folder import RunFolder, read_stages
 from sim.given import federation_of, fresh_model
 from sim.judge import Judged, Truth
 from sim.litert import litert_verdict
+from sim.misfit import what_would_fit
 from sim.noise import Participation, strengths
 from sim.observe import Target, candidates
 from sim.paired import comparisons
@@ -107,6 +108,7 @@ def summarise(
         people=_people(scenario, strongest),
         calibration=calibration_card(scenario),
         edge=checks(folder),
+        remedies=what_would_fit(scenario, folder, checks(folder)),
         litert=litert_verdict(scenario, folder, targets, judged),
         findings=[],
     )

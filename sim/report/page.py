@@ -60,6 +60,7 @@ def page(results: Results, scores: pa.Table) -> str:
             known_attacks=[
                 ATTACKS[name] for name in dict.fromkeys(a.attack for a in results.attacks) if name in ATTACKS
             ],
+            rests_on=_rests_on(results),
             differing=[row for row in results.edge if row.litert_rows_differing or not row.fits],
             plotly=get_plotlyjs(),
             css=CSS.read_text(encoding="utf-8"),
@@ -92,6 +93,19 @@ def _edge(results: Results) -> list[dict[str, Any]]:
     ]
 
 
+def _rests_on(results: Results) -> list[str]:
+    """What fit, latency and energy of what ships rest on."""
+    row = results.edge[0] if results.edge else None
+    if row is None:
+        return []
+    parts = (
+        ("Fit", row.fit),
+        ("One inference", row.latency and row.latency.anchor),
+        ("Energy", row.energy and row.energy.anchor),
+    )
+    return [f"{what}: {why}." for what, why in parts if why]
+
+
 def _edge_summary(rows: list[EdgeResult]) -> dict[str, Any]:
     return {
         "bytes": words.span([row.bytes for row in rows]),
@@ -99,6 +113,8 @@ def _edge_summary(rows: list[EdgeResult]) -> dict[str, Any]:
         "fits": sum(row.fits for row in rows),
         "agreement": words.percent_span([row.top1_agreement for row in rows]),
         "error": f"{max(row.max_logit_error for row in rows):.3f}",
+        "latency": words.estimated(rows[0].latency),
+        "energy": words.estimated(rows[0].energy),
         "compared": sum(row.rows_compared for row in rows),
         "rows_differing": words.litert_rows(rows),
         "labels_differing": words.litert_labels(rows),

@@ -15,6 +15,7 @@ from sim.results import (
     Cost,
     DataCard,
     EdgeResult,
+    Estimated,
     Interval,
     LitertVerdict,
     OwnThreshold,
@@ -365,6 +366,35 @@ def litert_rows(rows: Sequence[EdgeResult]) -> str:
 def litert_labels(rows: Sequence[EdgeResult]) -> int:
     """Of how many records LiteRT's label differs from the device's."""
     return sum(row.litert_labels_differing or 0 for row in rows)
+
+
+def remedies(results: Results) -> str:
+    """What would make a misfit fit."""
+    if not results.remedies:
+        return "Nothing that was measured makes the global model fit: other numbers, fewer channels, other boards."
+    first, more = results.remedies[0], len(results.remedies) - 1
+    also = f" {more} more {'is' if more == 1 else 'are'} in the report." if more else ""
+    return f"What would make it fit, the smallest change first: {first}.{also}"
+
+
+def estimated(found: Estimated | None) -> str:
+    """An interval with its unit, or that nothing is known."""
+    if found is None or found.interval is None:
+        return "not known"
+    unit, scale = ("mJ", 1e-3) if found.unit == "uJ" else (found.unit, 1.0)
+    low, high = (f"{end * scale:.3g}" if end * scale < 1000 else f"{end * scale:,.0f}" for end in found.interval)
+    return f"{low} to {high} {unit}"
+
+
+def one_inference(results: Results) -> str | None:
+    """How long one inference of what ships takes, with what that rests on."""
+    row = results.edge[0]
+    if row.latency is None:
+        return None
+    if row.latency.interval is None:
+        return f"How long one inference takes on {row.device} is not known: {row.latency.anchor}."
+    energy = f" and {estimated(row.energy)}" if row.energy and row.energy.interval else ""
+    return f"One inference on {row.device} takes {estimated(row.latency)}{energy}, estimated from {row.latency.anchor}."
 
 
 def litert_verdict(found: LitertVerdict) -> str:

@@ -7,8 +7,8 @@ import torch
 from edge.artifact import Artifact, ArtifactError
 from edge.config import HeadTraining
 from edge.head import Head, flashed, step, train
-from edge.reading import packed, unpacked
 from edge.runtimes import predict
+from edge.tensors import packed, unpacked
 from edge.training_file import train_in_litert, training_file
 
 
