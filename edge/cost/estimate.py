@@ -66,12 +66,9 @@ def energy(time: Estimate, device: Device) -> Estimate:
     if device.power is None:
         return Estimate(None, "uJ", device.no_power)
     interval = (time.interval[0] * device.power.low, time.interval[1] * device.power.high)
-    drawn = (
-        f"{device.power.low:g}"
-        if device.power.low == device.power.high
-        else (f"{device.power.low:g} to {device.power.high:g}")
-    )
-    return Estimate(interval, "uJ", f"{drawn} mW ({device.power.source}) for the latency given ({time.anchor})")
+    ends = dict.fromkeys((device.power.low, device.power.high))  # one figure where both are the same
+    drawn = " to ".join(f"{end:g}" for end in ends)
+    return Estimate(interval, "uJ", f"{drawn} mW, times the latency; {device.power.source}")
 
 
 def _why_not(work: Work, device: Device) -> str:
