@@ -54,6 +54,13 @@ class Kind(StrEnum):
     SETTINGS = "settings"
 
 
+class LayoutName(StrEnum):
+    """Where the channels of a record are."""
+
+    LAST = "channels-last"
+    FIRST = "channels-first"
+
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else there.")
 ]
@@ -152,6 +159,54 @@ def budget_command(
         if not loaded.study.single:
             Console().print(f"variant {variant}", style="bold", highlight=False)
         render_plan(found, Console())
+
+
+@app.command("audit")
+def audit_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="A TFLite file, whoever made it.")],
+    members: Annotated[Path | None, typer.Option(help="Records that trained it: an .npz file with x and y.")] = None,
+    nonmembers: Annotated[Path | None, typer.Option(help="Records like them that did not.")] = None,
+    population: Annotated[Path | None, typer.Option(help="The attacker's own records, in neither file.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="A board it is for, by name; default: all.")] = None,
+    reference_model: Annotated[
+        list[Path] | None, typer.Option(help="A .tflite file like it that never saw the members; may be repeated.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="A TOML file with [model] and [training], to train references by.")
+    ] = None,
+    float_model: Annotated[Path | None, typer.Option(help="The same model before it was quantised, .tflite.")] = None,
+    layout: Annotated[LayoutName | None, typer.Option(help="How x is laid out, where both could be.")] = None,
+    slow: Annotated[bool, typer.Option("--slow", help="Also attacks that ask many questions, one by one.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Every random choice follows from it.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for audits.")] = Path("audits"),
+    json: Json = False,
+) -> None:
+    """Audit anybody's model file: what it is, where it fits and runs, and what it gives away about its members.
+
+    The file is read and run in a sandbox. Without records: its structure alone. Writes `audits/NAME-HASH/` with
+    `audit.json`, `scores.parquet` and `report.html`, at the end and whole.
+    """
+    from sim.audit import run, table
+
+    request = run.Request(
+        model=model,
+        members=members,
+        nonmembers=nonmembers,
+        population=population,
+        devices=tuple(device or ()),
+        reference_models=tuple(reference_model or ()),
+        recipe=recipe,
+        float_model=float_model,
+        layout=layout.value if layout else None,
+        slow=slow,
+        seed=seed,
+        out=out,
+    )
+    document, folder = run.audit(request, _progress())
+    if json:
+        sys.stdout.write(document.model_dump_json(by_alias=True, indent=2) + "\n")
+    else:
+        table.render(document, Console(), folder)
 
 
 @app.command("list")
