@@ -6,18 +6,19 @@ The file is read and run behind closed doors (`edge.sandbox`); this process sees
 from __future__ import annotations
 
 import hashlib
+from math import prod
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import ValidationError
 
 from edge import sandbox
-from edge.inspection.found import Inspection, PortFound, Structure, Tried
+from edge.inspection.found import Inspection, PortFound, Structure, Tried, WorkFound
 from edge.inspection.trying import draw, tried
 from edge.inspection.verdict import judge
 from edge.sandbox import Limits, UnusableFileError, parent
 
-__all__ = ["Inspection", "PortFound", "Structure", "Tried", "inspect"]
+__all__ = ["Inspection", "PortFound", "Structure", "Tried", "WorkFound", "inspect", "read"]
 
 
 def inspect(
@@ -30,17 +31,23 @@ def inspect(
 
     Runtimes are compared on `inputs` (real numbers in the file's layout, channels last), or without them on records
     drawn from `rng` over the whole range of the input. Limits hold for each step. Raises `UnusableFileError` for what
-    is no whole TFLite file, and `ValueError` for inputs that are not finite.
+    is no whole TFLite file, and `ValueError` for inputs that are not finite or do not fit.
     """
     limits = limits or Limits()
     structure, held = read(model, limits)
-    records = _records(structure, limits, inputs, rng or np.random.default_rng(0))
+    work = _work(model, limits)
+    macs = None if work is None else work.total_macs
+    records = None
+    if structure.askable:
+        rng = rng or np.random.default_rng(0)
+        records = draw(structure, macs, limits, rng) if inputs is None else _fitting(inputs, structure)
     found = tried(model, limits, records)
     device_model, verdict = judge(structure, found)
     return Inspection(
         **structure.model_dump(),
         size=len(model),
         sha256=hashlib.sha256(model).hexdigest(),
+        work=work,
         runtimes=found,
         records=0 if records is None else len(records),
         drawn=inputs is None,
@@ -60,12 +67,18 @@ def read(model: bytes, limits: Limits | None = None) -> tuple[Structure, tuple[s
         raise UnusableFileError("the process that read it gave an answer that cannot be read", "crashed") from error
 
 
-def _records(
-    structure: Structure, limits: Limits, inputs: Float[np.ndarray, "records ..."] | None, rng: np.random.Generator
-) -> Float[np.ndarray, "records ..."] | None:
-    if not structure.askable:
+def _fitting(inputs: Float[np.ndarray, "records ..."], structure: Structure) -> Float[np.ndarray, "records ..."]:
+    shape = structure.inputs[0].shape[1:]
+    if prod(inputs.shape[1:]) != prod(shape):
+        raise ValueError(f"inputs of shape {inputs.shape[1:]} do not fit a file that takes {shape}")
+    return inputs
+
+
+def _work(model: bytes, limits: Limits) -> WorkFound | None:
+    try:
+        return WorkFound.model_validate(parent.do({"job": "work"}, limits, model)[0])
+    except (UnusableFileError, ValidationError):
         return None
-    return draw(structure, limits, rng) if inputs is None else inputs
 
 
 def _arena(model: bytes, limits: Limits, found: tuple[Tried, ...]) -> int | None:

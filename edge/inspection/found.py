@@ -39,9 +39,14 @@ class WorkFound(BaseModel):
     numbers: Name
     uncounted: Names
 
+    @property
+    def total_macs(self) -> int:
+        """Multiply-accumulates of all classes together."""
+        return sum(self.macs.values())
+
 
 class Structure(BaseModel):
-    """What is in a file. Counts are over all graphs; ports and work are the first one's, which a device runs.
+    """What is in a file. Counts are over all graphs; ports are the first one's, which a device runs.
 
     `format` is the numbers that its weighted operators compute in, `kind` that or what stands in the way of one record
     in and one answer out. `misread_constants` are those that TFLite Micro turns into wrong numbers. `ends_in` is the
@@ -59,17 +64,11 @@ class Structure(BaseModel):
     outputs: Annotated[tuple[PortFound, ...], Field(max_length=64)]
     parameters: Count
     parameter_bytes: Annotated[dict[Name, Count], Field(max_length=32)]
-    work: WorkFound | None
     format: Format
     kind: Kind
     misread_constants: Count
     ends_in: Name
     dynamic_batch: bool
-
-    @property
-    def macs(self) -> int | None:
-        """Multiply-accumulates of one inference; None where they could not be counted."""
-        return None if self.work is None else sum(self.work.macs.values())
 
     @property
     def probabilities(self) -> bool:
@@ -102,6 +101,7 @@ class Tried(BaseModel):
 class Inspection(Structure):
     """All that is said about a file.
 
+    `work` is what one inference of the first graph computes, None where that could not be counted.
     `device_model` is whether a microcontroller computes what the file says, and `verdict` why, or why not.
     `arena_bytes` is None where TFLite Micro does not take the file. `records` went through every runtime; `drawn` says
     whether they were drawn at random. `limits` is what held for the processes that saw the file.
@@ -109,6 +109,7 @@ class Inspection(Structure):
 
     size: Count
     sha256: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
+    work: WorkFound | None
     runtimes: tuple[Tried, ...]
     records: Count
     drawn: bool
@@ -116,6 +117,11 @@ class Inspection(Structure):
     device_model: bool
     verdict: Words
     limits: Names
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates of one inference; None where they could not be counted."""
+        return None if self.work is None else self.work.total_macs
 
     def tried(self, runtime: str) -> Tried | None:
         """What became of it in this runtime."""

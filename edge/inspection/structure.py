@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
 
@@ -31,7 +30,6 @@ def read(model: bytes) -> dict[str, Any]:
         "outputs": [_port(first.tensors[index]) for index in first.outputs[:PORTS]],
         "parameters": sum(tensor.numbers for tensor in _weights(file)),
         "parameter_bytes": _bytes(file),
-        "work": _work(model),
         "format": numbers,
         "kind": kinds.kind_of(file, numbers),
         "misread_constants": kinds.misread_constants(file),
@@ -86,13 +84,3 @@ def _bytes(file: File) -> dict[str, int]:
     for tensor in _weights(file):
         by_type[tensor.type.lower()] += tensor.data
     return dict(by_type)
-
-
-def _work(model: bytes) -> dict[str, Any] | None:
-    """What one inference computes; None where it cannot be counted."""
-    from edge.cost import count
-
-    try:
-        return asdict(count(model))
-    except ValueError:
-        return None

@@ -21,19 +21,20 @@ Records = Float[np.ndarray, "records size"]
 Levels = Shaped[np.ndarray, "records classes"]
 
 
-def draw(structure: Structure, limits: Limits, rng: np.random.Generator) -> Records | None:
+def draw(structure: Structure, macs: int | None, limits: Limits, rng: np.random.Generator) -> Records | None:
     """Records over the whole range of the input (of floating point: normal ones); None where one record is too much."""
     found = structure.inputs[0]
     port = port_of(found)
     per_record = 4 * max(port.size, port_of(structure.outputs[0]).size)
     if per_record * 2 > limits.output_bytes:
         return None
-    count = min(DRAWN, max(2, WORK // max(1, structure.macs or 1)), limits.output_bytes // per_record)
+    count = min(DRAWN, max(2, WORK // max(1, macs or 1)), limits.output_bytes // per_record)
     if port.numbers == "float32":
         return np.asarray(rng.standard_normal((count, port.size)), dtype=np.float32)
     ends = np.iinfo(port.numbers)
     levels = rng.integers(ends.min, ends.max, (count, port.size), endpoint=True).astype(port.numbers)
-    real = port.real(levels)
+    with np.errstate(over="ignore"):  # a hostile scale
+        real = port.real(levels)
     return real if np.isfinite(real).all() else None
 
 

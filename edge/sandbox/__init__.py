@@ -45,12 +45,13 @@ def answers(
     """Ask a file made by somebody else: real numbers in the file's own layout, channels last, one row per record.
 
     The limits hold for all records together: allow more seconds for more of them. Raises `ValueError` for a runtime
-    that cannot run in a sandbox and for records that are not finite, `RuntimeMissingError` for a runtime that is not
-    installed, and `UnusableFileError` where the file is damaged, refused, of another shape, or ended its process.
+    that cannot run in a sandbox and for records that are not finite or fill more than a quarter of the memory allowed,
+    `RuntimeMissingError` for a runtime that is not installed, and `UnusableFileError` where the file is damaged,
+    refused, of another shape, or ended its process.
     """
     _check_runtime(runtime)
     limits = limits or Limits()
-    rows = _rows(inputs)
+    rows = _rows(inputs, limits)
     job = {"job": "answers", "runtime": runtime, "shape": list(rows.shape)}
     found, blocks, held = parent.do(job, limits, model, rows.tobytes())
     port, levels = _levels(found, blocks, len(rows))
@@ -97,11 +98,16 @@ def _check_runtime(runtime: str) -> None:
         raise RuntimeMissingError(f"runtime '{runtime}' cannot run here: {advice}")
 
 
-def _rows(inputs: Float[np.ndarray, "records ..."]) -> Float[np.ndarray, "records size"]:
+def _rows(inputs: Float[np.ndarray, "records ..."], limits: Limits) -> Float[np.ndarray, "records size"]:
     rows = np.asarray(inputs)
     if rows.ndim < 2 or rows.size == 0 or rows.dtype.kind not in "fiub":
         raise ValueError(f"inputs of shape {rows.shape} and type {rows.dtype}: wanted numbers, one row per record")
-    rows = np.ascontiguousarray(rows.reshape(len(rows), -1), dtype=np.float32)
+    if 4 * rows.size > limits.memory_bytes // 4:
+        raise ValueError(
+            f"inputs of {4 * rows.size} bytes: {limits.memory_bytes // 4} at the most. Ask fewer at a time"
+        )
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused
+        rows = np.ascontiguousarray(rows.reshape(len(rows), -1), dtype=np.float32)
     if not np.isfinite(rows).all():
         raise ValueError("inputs hold numbers that are not finite; leave these records out or fill them")
     return rows

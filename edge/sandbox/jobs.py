@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -40,7 +41,7 @@ def prepare(job: Header) -> None:
     for runtime in {"tflm", job.get("runtime", "tflm")}:
         for name in LIBRARIES[runtime]:
             importlib.import_module(name)
-    if job["job"] == "structure":
+    if job["job"] == "work":
         importlib.import_module("edge.cost")
         importlib.import_module("edge.reading")  # which counting needs
     if job.get("runtime") == "litert":
@@ -75,6 +76,12 @@ def _megabytes(job: Header) -> str:
 
 def _structure(_: Header, model: bytes) -> Answer:
     return structure.read(model), []
+
+
+def _work(_: Header, model: bytes) -> Answer:
+    from edge.cost import count
+
+    return asdict(count(model)), []
 
 
 def _answers(job: Header, model: bytes, inputs: bytes) -> Answer:
@@ -168,6 +175,7 @@ def _last_line(spoken: bytes) -> str:
 
 JOBS: Final[dict[str, Callable[..., Answer]]] = {
     "structure": _structure,
+    "work": _work,
     "answers": _answers,
     "tries": _tries,
     "counts": _counts,

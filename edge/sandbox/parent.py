@@ -1,4 +1,4 @@
-"""The caller's side: one child per process, started when first needed, asked one job at a time."""
+"""The caller's side: a child or two, started when first needed, each asked one job at a time."""
 
 from __future__ import annotations
 
@@ -84,13 +84,14 @@ class Child:
 
 
 def do(job: Header, limits: Limits, *blocks: bytes) -> tuple[Header, list[bytes], tuple[str, ...]]:
-    """`Child.do` in this process's own child."""
-    return _child_of(os.getpid()).do(job, limits, *blocks)
+    """`Child.do` in one of this process's own children: torch makes every fork slower, so it has one to itself."""
+    with_torch = job["job"] == "work" or job.get("runtime") == "device-arithmetic"
+    return _child_of(os.getpid(), with_torch).do(job, limits, *blocks)
 
 
 @cache
-def _child_of(process: int) -> Child:
-    """A forked process must not talk to its parent's child."""
+def _child_of(process: int, with_torch: bool) -> Child:  # noqa: ARG001 - they are what tells children apart
+    """A forked process must not talk to its parent's children, so each has its own."""
     import atexit
 
     child = Child()
