@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -94,10 +96,11 @@ def build(model: bytes, folder: Path, core: str = "cortex-m4", kernels: Kernels 
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FirmwareError(f"{folder} is not empty: firmware is built in a folder of its own")
-    made = generate(model, core, used, folder)
-    command = _command(chosen, made)
-    call(command, folder, PATIENCE)
-    sizes = section_sizes((folder / ELF).read_bytes())
+    with tempfile.TemporaryDirectory() as name:  # what fails leaves nothing behind
+        made = generate(model, core, used, Path(name))
+        command = _command(chosen, made)
+        call(command, Path(name), PATIENCE)
+        shutil.copytree(name, folder, dirs_exist_ok=True)
     return Firmware(
         folder=folder,
         core=core,
@@ -106,13 +109,16 @@ def build(model: bytes, folder: Path, core: str = "cortex-m4", kernels: Kernels 
         output_bytes=made.output_bytes,
         arena_bytes=made.arena_bytes,
         buffers_bytes=made.buffers_bytes,
-        sizes=Sizes(
-            code=sizes.get(".code", 0) + sizes.get(".unwind", 0),
-            **{name: sizes.get(f".{name}", 0) for name in ("weights", "library", "bench", "data", "bss")},
-        ),
+        sizes=_sizes((folder / ELF).read_bytes()),
         command=command,
         sha256=hashlib.sha256(model).hexdigest(),
     )
+
+
+def _sizes(elf: bytes) -> Sizes:
+    sizes = section_sizes(elf)
+    parts = {name: sizes.get(f".{name}", 0) for name in ("weights", "library", "bench", "data", "bss")}
+    return Sizes(code=sizes.get(".code", 0) + sizes.get(".unwind", 0), **parts)
 
 
 def _chosen(core: str, kernels: Kernels | None) -> tuple[Core, Kernels]:

@@ -10,12 +10,9 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from edge.firmware.cores import CORES, RAM, Kernels
-from edge.firmware.operators import fixed_point
 from edge.firmware.stages import Graph, Stage, cut
 from edge.firmware.stretch import write
 from edge.runtimes.runtime import CannotRunError
@@ -152,7 +149,7 @@ def _stretch(graph: Graph, stage: Stage, core: str, kernels: Kernels, folder: Pa
     made = folder / name
     try:
         with _quietly():
-            arena = _bakenn(write(graph, stage), core, kernels, made, name)
+            arena = _bakenn(write(graph, stage, pad=kernels == "cmsis-nn"), core, kernels, made, name)
     except CannotRunError:
         raise
     except BakeNNError as error:
@@ -169,43 +166,24 @@ def _stretch(graph: Graph, stage: Stage, core: str, kernels: Kernels, folder: Pa
 
 
 def _bakenn(file: bytes, core: str, kernels: Kernels, folder: Path, name: str) -> int:
-    """What `bakenn.compiler.compile_tflite` does, but for the multipliers; returns the bytes of the arena."""
-    from bakenn.backend.portable_c import CBackendOptions, generate_portable_c
+    """Returns the bytes of the arena.
+
+    Weights stay as they are: bakenn's packed ones take twice the flash, and its kernels for them more instructions.
+    """
+    from bakenn.backend.portable_c import CBackendOptions
     from bakenn.backend.portable_c.selection import KernelPolicy
-    from bakenn.frontends.tflite import import_tflite
-    from bakenn.passes import deduplicate_constants, fuse_clamps, legalize_graph
-    from bakenn.plan import lower_to_plan
+    from bakenn.compiler import compile_tflite
     from bakenn.targets import CORTEX_M4
 
-    graph = deduplicate_constants(fuse_clamps(legalize_graph(import_tflite(file, name=name))))
-    plan = lower_to_plan(graph)
-    plan = replace(plan, steps=tuple(_as_micro(step, graph) for step in plan.steps))
     fast = kernels == "cmsis-nn"
     features = CORTEX_M4.features if fast else CORTEX_M4.features - {"dsp", "armv7e-m"}
     options = CBackendOptions(
         enable_cmsis_nn=fast,
+        enable_weight_packing=False,
         kernel_policy=KernelPolicy.STATIC_PRIORITY if fast else KernelPolicy.PORTABLE,
         target=replace(CORTEX_M4, target_id=core, cpu=core, features=features, compiler_flags=CORES[core].flags),
     )
-    return int(generate_portable_c(plan, folder, model_name=name, options=options).memory_report.arena_bytes)
-
-
-def _as_micro(step: Any, graph: Any) -> Any:  # noqa: ANN401 - bakenn's own types, untyped
-    """Where a FULLY_CONNECTED has one scale, TFLite Micro multiplies input and weight scale in float32, not in double
-    precision (GetQuantizedConvolutionMultipler in kernels/kernel_util.cc): the last bits of the multiplier differ.
-    """
-    from bakenn.plan.types import LinearStep
-
-    if not isinstance(step, LinearStep):
-        return step
-    scales = {float(scale) for scale in graph.values[step.weight].qparams.scales}
-    if len(scales) != 1:
-        return step
-    before, after = (float(graph.values[name].qparams.scale) for name in (step.input, step.output))
-    product = float(np.float32(before) * np.float32(scales.pop()))
-    multiplier, shift = fixed_point(product / after)
-    count = len(step.multipliers)
-    return replace(step, multipliers=(multiplier,) * count, shifts=(shift,) * count)
+    return int(compile_tflite(file, folder, name=name, backend_options=options).memory_report.arena_bytes)
 
 
 @contextlib.contextmanager

@@ -42,14 +42,16 @@ _OPTIONS: Final = {
 }
 
 
-def write(graph: Graph, stage: Stage) -> bytes:
+def write(graph: Graph, stage: Stage, pad: bool) -> bytes:
     """The stretch as a TFLite file, with tensors named t0, t1, ...
 
-    Weights of 4 bits are written as the same numbers in 8. Raises `CannotRunError` naming the operator.
+    Weights of 4 bits are written as the same numbers in 8. With `pad`, a convolution that pads more on one side than
+    on the other gets a PAD before it: bakenn uses CMSIS-NN for it only then. Raises `CannotRunError` naming the
+    operator.
     """
     import flatbuffers  # type: ignore[import-untyped]  # what the schema needs
 
-    writer = _Writer(graph)
+    writer = _Writer(graph, pad)
     for place in stage.places:
         writer.add(place)
     writer.finish(stage)
@@ -61,7 +63,7 @@ def write(graph: Graph, stage: Stage) -> bytes:
 class _Writer:
     """Collects tensors, buffers and operators of one file."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, pad: bool) -> None:
         from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
         self.schema: Any = schema
@@ -72,6 +74,7 @@ class _Writer:
         self.model.operatorCodes, self.model.buffers = [], [schema.BufferT()]
         self.graph.tensors, self.graph.operators = [], []
         self.activations: dict[int, int] = {}  # by the index in the model
+        self.pad = pad
 
     def finish(self, stage: Stage) -> None:
         self.graph.inputs = [self.activations[stage.source]]
@@ -84,8 +87,7 @@ class _Writer:
         elif place.kind == "FULLY_CONNECTED":
             self.fully_connected(place)
         elif place.kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-            first = self.activation(int(place.operator.inputs[0]), place)
-            self.operator(place.kind, [first, *self.constants(place)], self.output(place), place)
+            self.convolution(place)
         else:
             inputs = [self.input(int(index), place) for index in place.operator.inputs]
             self.operator(place.kind, inputs, self.output(place), place)
@@ -104,6 +106,44 @@ class _Writer:
         self.operator(place.kind, [first, *weights], wanted, place)
         if wanted != last:
             self.reshape(wanted, last)
+
+    def convolution(self, place: Place) -> None:
+        first, result, weights = (
+            self.activation(int(place.operator.inputs[0]), place),
+            self.output(place),
+            self.constants(place),
+        )
+        margins = self.margins(place, first, result, weights[0])
+        lopsided = any(before != after for before, after in margins)
+        if not (self.pad and lopsided):
+            self.operator(place.kind, [first, *weights], result, place)
+            return
+        shape = self.graph.tensors[first].shape
+        larger = [side + before + after for side, (before, after) in zip(shape[1:3], margins, strict=True)]
+        padded = self.twin(first, (shape[0], *larger, shape[3]))
+        amounts = np.asarray([(0, 0), *margins, (0, 0)], dtype="<i4")
+        sizes = self.tensor((4, 2), "INT32", [], 0, amounts.tobytes())
+        self.append("PAD", [first, sizes], padded, self.schema.PadOptionsT())
+        self.operator(place.kind, [padded, *weights], result, place)
+        self.graph.operators[-1].builtinOptions.padding = self.schema.Padding.VALID
+
+    def margins(self, place: Place, source: int, result: int, weights: int) -> list[tuple[int, int]]:
+        """What a convolution with the padding SAME adds before and after height and width."""
+        options, (before, after) = (
+            place.operator.builtinOptions,
+            [self.graph.tensors[i].shape for i in (source, result)],
+        )
+        if len(before) != 4 or len(after) != 4:
+            raise place.refusal("works on tensors that are not maps")
+        if options is None or options.padding != self.schema.Padding.SAME:
+            return [(0, 0), (0, 0)]
+        strides, dilations = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
+        margins = []
+        for axis, (stride, dilation) in enumerate(zip(strides, dilations, strict=True), 1):
+            reach = (self.graph.tensors[weights].shape[axis] - 1) * dilation + 1
+            total = max(0, (after[axis] - 1) * stride + reach - before[axis])
+            margins.append((total // 2, total - total // 2))
+        return margins
 
     def constants(self, place: Place) -> list[int]:
         """Weights as int8 and, if there is one, the bias as int32 in the steps of input times weight."""
