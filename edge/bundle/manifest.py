@@ -11,7 +11,6 @@ from pydantic import Field
 
 from edge.artifact import Artifact, Port
 from edge.bundle.facts import Facts, Part
-from edge.reading import kinds_of, unpacked
 
 SCHEMA: Literal["seepage/bundle/1"] = "seepage/bundle/1"
 _UNKNOWN = {
@@ -75,6 +74,8 @@ class Manifest(Part):
 
 def graph_of(model: bytes) -> Graph:
     """Read a TFLite file. Raises `edge.artifact.ArtifactError` where it is none with one input and one output."""
+    from edge.reading import kinds_of, unpacked  # which brings torch
+
     artifact = Artifact.from_bytes(model)
     return Graph(
         operators=dict(sorted(Counter(kinds_of(unpacked(model))).items())),
