@@ -23,6 +23,14 @@ SYSTEMS: Final = ("Ethos_U55_High_End_Embedded", "Ethos_U55_Deep_Embedded")
 """Arm's two reference systems, at 500 and 200 MHz with faster and slower memory: a chip lies anywhere about them."""
 MEMORY_MODE: Final = "Shared_Sram"  # weights in flash, activations in SRAM
 _KIB: Final = 1024
+# Compiling a model of a microcontroller takes some 200 MB; a file made to take more than this ends its process.
+_CHILD: Final = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 20, 256 << 20))
+from ethosu.vela.vela import main
+main()
+"""
 _COUNTED: Final = re.compile(r"^(CPU|NPU) operators = (\d+)", re.MULTILINE)
 _LEFT: Final = re.compile(r"operator: (\w+), ofm: '([^']*)'\s*\n\s*Reason: ([^\n]*)")
 
@@ -130,7 +138,7 @@ def compile_for_npu(model: bytes, accelerator: str = "ethos-u55-128", timeout: f
 
 def _run(source: Path, accelerator: str, system: str, timeout: float) -> str:
     """What vela said."""
-    command = [sys.executable, "-P", "-c", "from ethosu.vela.vela import main; main()", source.name]
+    command = [sys.executable, "-P", "-c", _CHILD, source.name]
     command += ["--accelerator-config", accelerator, "--system-config", system, "--memory-mode", MEMORY_MODE]
     command += ["--config", "Arm/vela.ini", "--output-dir", _output(source.parent, system).name]
     try:

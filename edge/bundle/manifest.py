@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from edge.artifact import Artifact, Port
+from edge.artifact import Artifact, ArtifactError, Port
 from edge.bundle.facts import Facts, Part
+from edge.cost.macs import DAMAGE
 
 SCHEMA: Literal["seepage/bundle/1"] = "seepage/bundle/1"
 _UNKNOWN = {
@@ -77,8 +78,12 @@ def graph_of(model: bytes) -> Graph:
     from edge.reading import kinds_of, unpacked  # which brings torch
 
     artifact = Artifact.from_bytes(model)
+    try:
+        operators = Counter(kinds_of(unpacked(model)))
+    except DAMAGE as error:
+        raise ArtifactError(f"the TFLite file is damaged: {error}") from error
     return Graph(
-        operators=dict(sorted(Counter(kinds_of(unpacked(model))).items())),
+        operators=dict(sorted(operators.items())),
         input=End.of(artifact.input),
         output=End.of(artifact.output),
         answers=artifact.answers,

@@ -18,6 +18,8 @@ PUBLISHED: Final = (CONVOLUTION, DEPTHWISE, DENSE)
 """The classes whose speed was published for microcontrollers."""
 FREE: Final = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")  # at most a copy
 _OPAQUE: Final = ("SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "WHILE", "IF", "CALL_ONCE", "CUSTOM", "DELEGATE")
+DAMAGE: Final = (struct.error, LookupError, TypeError, AttributeError, ValueError, OverflowError)
+"""What reading a damaged file ends in."""
 _WEIGHTED: Final = (*PUBLISHED, "TRANSPOSE_CONV", "BATCH_MATMUL")
 
 
@@ -48,10 +50,12 @@ def count(model: bytes) -> Work:
     from edge.reading import unpacked  # which brings torch
 
     try:
-        whole = unpacked(model)
-        operators = list(_operators(whole))
-    except (struct.error, IndexError, TypeError, AttributeError, KeyError, UnicodeDecodeError) as error:
+        return _count(list(_operators(unpacked(model))))
+    except DAMAGE as error:
         raise ArtifactError(f"the TFLite file is damaged: {error}") from error
+
+
+def _count(operators: list[_Operator]) -> Work:
     macs: dict[str, int] = {}
     elements: dict[str, int] = {}
     for operator in operators:

@@ -175,6 +175,8 @@ def _basis(device: Device, code: Code, arena_bytes: int, operators: int) -> Iter
         yield f"and in proportion from {MEASURED_OPERATORS} to {operators} kinds of operators"
     if not device.architecture.startswith("cortex"):
         yield "that the arena is an upper bound was measured on Cortex-M alone"
+    if device.external_flash:
+        yield "flash is a chip beside the processor, read in place: what a board copies to RAM is not counted"
     if device.psram_bytes:
         yield f"{device.psram_bytes:,} bytes of PSRAM are not counted"
 

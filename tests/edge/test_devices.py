@@ -62,6 +62,7 @@ def test_the_runtime_s_code_depends_on_kernels_and_on_how_many_kinds_of_operator
         ("pico-rp2040", "carried over from cortex-m4: none was measured on cortex-m0plus"),
         ("esp32-s3", "runtime code as measured on this architecture (TFLite Micro with ESP-NN kernels)"),
         ("esp32-s3", "8,388,608 bytes of PSRAM are not counted"),
+        ("pico-2-rp2350", "flash is a chip beside the processor, read in place"),
         ("esp32", "carried over from xtensa-lx7: none was measured on xtensa-lx6"),
         ("esp32-c3", "upper bound was measured on Cortex-M alone"),
     ],

@@ -58,3 +58,16 @@ def test_mlperf_tiny_s_models_have_the_published_counts(model):
 def test_what_is_no_model_is_refused(exported, size):
     with pytest.raises(ArtifactError, match="the TFLite file is damaged"):
         count(exported("cnn")[:size])
+
+
+def test_a_damaged_model_is_counted_or_refused_and_nothing_else(exported):
+    rng, whole = np.random.default_rng(5), exported("cnn")
+    refused = 0
+    for _ in range(300):
+        bytes_ = np.frombuffer(whole, np.uint8).copy()
+        bytes_[rng.integers(len(bytes_), size=3)] = rng.integers(256, size=3)
+        try:
+            count(bytes_.tobytes())
+        except ArtifactError:
+            refused += 1
+    assert 0 < refused < 300
