@@ -5,6 +5,7 @@ TFLite Micro cannot run it (it crashes on CALL_ONCE): on a microcontroller the s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,7 +24,9 @@ def training_file(head: Head, batch_size: int, learning_rate: float) -> bytes:
     The gradient of mean cross-entropy is written out in built-in operators, since those that TensorFlow derives need
     Flex, which LiteRT no longer has. The file takes batches of `batch_size` records.
     """
-    import tensorflow as tf
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: it is read once
+    with quiet_stderr():
+        import tensorflow as tf
 
     module = _module(tf, head, batch_size, learning_rate)
     functions = [getattr(module, name).get_concrete_function() for name in ("train", "infer", "weights")]

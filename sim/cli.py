@@ -17,6 +17,7 @@ from rich.console import Console
 from sim.errors import InputError
 
 if TYPE_CHECKING:
+    from edge.config import Variant
     from sim.folder import RunFolder
     from sim.progress import Progress
     from sim.results import Results
@@ -59,6 +60,15 @@ class LayoutName(StrEnum):
 
     LAST = "channels-last"
     FIRST = "channels-first"
+
+
+class VariantName(StrEnum):
+    """The ways to quantise that a scenario can name."""
+
+    INT8 = "int8"
+    INT8_PER_TENSOR = "int8-per-tensor"
+    INT16X8 = "int16x8"
+    INT4 = "int4"
 
 
 Json = Annotated[
@@ -131,6 +141,43 @@ def report_command(run: RunPath, json: Json = False) -> None:
         _show(json, *report(run))
     else:
         _show(json, folder, study.report(scenario, folder))
+
+
+@app.command("export")
+def export_command(
+    run: RunPath,
+    model: Annotated[str, typer.Option(help="`global`, or a client's number.")] = "global",
+    variant: Annotated[
+        VariantName | None, typer.Option(help="How it is quantised; by default as the scenario ships it.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="The board, by default the scenario's; see `seepage list devices`.")
+    ] = None,
+    firmware: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CORE",
+            help="Also build firmware for `cortex-m4`, `cortex-m7` or `cortex-m3` and run it in an emulator: are its "
+            "answers TFLite Micro's, and how many instructions does it take?",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for bundles; by default RUN/bundles.")] = None,
+    json: Json = False,
+) -> None:
+    """Write what ships: the `.tflite` file, a C array, and a manifest with a model card that says where it comes from,
+    what it costs on the board, what was promised, and what attackers got out of it.
+    """
+    from sim.bundle import export_bundle, render
+    from sim.folder import open_finished
+
+    folder, scenario = open_finished(run)
+    chosen: Variant | None = variant.value if variant else None
+    made = export_bundle(scenario, folder, model, chosen, device, firmware, out, _progress().say)
+    if json:
+        document = made.manifest.model_dump(mode="json", by_alias=True) | {"emulated": made.emulated}
+        sys.stdout.write(jsonlib.dumps(document, indent=2) + "\n")
+        return
+    render(made, Console())
 
 
 @app.command("budget")

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
 from clients.randomness import generator
+from edge.arithmetic import exact
 from edge.artifact import Artifact
 from edge.head import Flashed, Head, flashed, train
 from edge.runtimes import predict
@@ -44,13 +45,15 @@ def answers(scenario: Scenario, folder: RunFolder, name: str, precision: Precisi
     """What a device answers, in the device's own arithmetic."""
     if precision == HEAD:
         split, head = flash(scenario, folder), load_head(folder, name)
-        return lambda x: split.answers(head, split.features(x))
+        runtime = exact(split.frozen)
+        return lambda x: split.answers(head, split.features(x, runtime))
     return on_device(artifact(scenario, folder, name, precision))
 
 
 def on_device(model: Artifact) -> Answer:
     """The answers of one exported model, bit for bit those of the device."""
-    return lambda x: predict(model, x, "tflm")
+    runtime = exact(model)
+    return lambda x: predict(model, x, runtime)
 
 
 def train_heads(scenario: Scenario, folder: RunFolder, clients: tuple[ClientData, ...]) -> None:
@@ -58,10 +61,11 @@ def train_heads(scenario: Scenario, folder: RunFolder, clients: tuple[ClientData
     config = scenario.edge.head
     assert config is not None
     split = flash(scenario, folder)
+    runtime = exact(split.frozen)
     for client in clients:
         x, y = client.members
         rng = generator(scenario.seed, "on-device head", client.client)
-        head = train(split.head, split.features(x), y, config, rng)
+        head = train(split.head, split.features(x, runtime), y, config, rng)
         save_file({"weight": head.weight, "bias": head.bias}, _head_file(folder, personal_name(client.client)))
 
 
