@@ -59,8 +59,6 @@ def judge(structure: Structure, tried: Sequence[Tried]) -> tuple[bool, str]:
 
 def _taken(structure: Structure) -> str:
     words = _TAKEN.get(structure.kind, "TFLite Micro takes it")
-    if structure.dynamic_batch:
-        words += ". Its batch is open (-1 in the shape signature); it is asked one record at a time, as a device does"
     if not structure.askable:
         words += f". It cannot be asked one record at a time: {_unaskable(structure)}"
     return words

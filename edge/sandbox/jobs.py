@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -37,13 +38,13 @@ Answer = tuple[Header, list[bytes]]
 
 
 def prepare(job: Header) -> None:
-    """Import what a job needs, before it is forked."""
-    for runtime in {"tflm", job.get("runtime", "tflm")}:
-        for name in LIBRARIES[runtime]:
-            importlib.import_module(name)
+    """Import what a job needs, before it is forked; what is not installed will be missed there."""
+    wanted = [*LIBRARIES["tflm"], *LIBRARIES[job.get("runtime", "tflm")]]
     if job["job"] == "work":
-        importlib.import_module("edge.cost")
-        importlib.import_module("edge.reading")  # which counting needs
+        wanted += ["edge.cost", "edge.reading"]  # the latter for counting
+    for name in wanted:
+        with suppress(ImportError):
+            importlib.import_module(name)
     if job.get("runtime") == "litert":
         warm.litert()
 
@@ -57,6 +58,8 @@ def do(job: Header, blocks: list[bytes]) -> bytes:
         return message({"refused": f"it needs more than {_megabytes(job)} of memory"})
     except (UnusableFileError, ArtifactError, CannotRunError, DamagedError) as error:
         return message({"refused": printable(str(error), _WORDS)})
+    except ImportError as error:
+        return message({"refused": f"not installed here: {printable(str(error), _WORDS)}"})
     except PermissionError as error:
         return message(
             {"refused": f"it asked for something that is not permitted here: {printable(str(error), _WORDS)}"}

@@ -65,8 +65,11 @@ class Child:
             read = _until(process.stdout.fileno(), time.monotonic() + limits.seconds + GRACE)
             header, (said,) = receive(read, limits.output_bytes + 4 * HEADER_BYTES)
         except (EOFError, OSError, ValueError) as error:
-            self.close()  # the next job has a new one
+            self.close()
             raise UnusableFileError("the process that reads files ended unexpectedly", "crashed") from error
+        except BaseException:  # as when somebody presses Ctrl-C: what the child still says is no answer to the next job
+            self.close()
+            raise
         return header, said
 
     def _started(self) -> subprocess.Popen[bytes]:

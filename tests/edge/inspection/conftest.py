@@ -67,6 +67,26 @@ def dynamic_range(tf, converter):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
 
 
+def mixed() -> bytes:
+    """Everything in int8 but the last layer."""
+    import tensorflow as tf
+
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["FULLY_CONNECTED"])
+    kept = []
+
+    def ask(tf, converter):
+        quantised(tf, converter)
+        records = converter.representative_dataset
+        kept.append(
+            tf.lite.experimental.QuantizationDebugger(
+                converter=converter, debug_dataset=records, debug_options=options
+            ).get_nondebug_quantized_model()
+        )
+
+    converted(ask)
+    return bytes(kept[0])
+
+
 def weight_only(per_channel: bool) -> bytes:
     """The float32 file with int8 weights, each turned into float32 by a DEQUANTIZE of its own."""
     from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
@@ -152,6 +172,7 @@ MAKERS = {
     "weight-only": lambda: weight_only(per_channel=True),
     "weight-only-per-tensor": lambda: weight_only(per_channel=False),
     "uint8": uint8,
+    "mixed": mixed,
     "training": training,
     "several-ports": two_inputs,
     "control-flow-or-custom": custom,

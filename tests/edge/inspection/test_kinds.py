@@ -24,6 +24,7 @@ KINDS = {
     "weight-only": ("weight-only", "weight-only", False, "computes WRONG numbers"),
     "weight-only-per-tensor": ("weight-only", "weight-only", True, "one scale for all, which is read rightly"),
     "uint8": ("uint8", "uint8", False, "no longer take uint8"),
+    "mixed": ("mixed", "mixed", True, "partly in floating point"),
     "training": ("training", "float32", False, "export the inference part by itself"),
     "several-ports": ("several-ports", "float32", True, "it has 2 inputs and 1 outputs"),
     "control-flow-or-custom": (
@@ -32,7 +33,7 @@ KINDS = {
         False,
         "Encountered|registration from op code CUSTOM",
     ),
-    "dynamic-batch": ("full-int8", "int8", True, "Its batch is open"),
+    "dynamic-batch": ("full-int8", "int8", True, "full int8: a device model"),
     "batch-of-8": ("float32", "float32", True, r"'x' has shape \(8, 8, 8, 3\), not a batch of 1"),
 }
 
@@ -50,12 +51,13 @@ def inspected(made):
     return inspection
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_file_is_recognised_and_judged(kind, inspected):
-    found, (kind, numbers, device_model, words) = inspected(kind), KINDS[kind]
+@pytest.mark.parametrize("made_as", KINDS)
+def test_a_file_is_recognised_and_judged(made_as, inspected):
+    found, (kind, numbers, device_model, words) = inspected(made_as), KINDS[made_as]
     assert (found.kind, found.format, found.device_model) == (kind, numbers, device_model)
     assert re.search(words, found.verdict), found.verdict
     assert found.verdict.isprintable()
+    assert found.dynamic_batch == (made_as == "dynamic-batch")
     assert (found.arena_bytes is not None) == (found.tried("tflm").outcome == "takes")
 
 
