@@ -52,9 +52,10 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> Arra
         )
     with archive.open(entry) as file:
         shape, dtype, fortran = _header(cast("BinaryIO", file), f"{where}: array `{name}`")
-        if prod(shape) * dtype.itemsize > entry.file_size:
-            raise InputError(f"{where}: array `{name}` says it has shape {shape}, and holds fewer numbers. {HOW}")
-        content = file.read(prod(shape) * dtype.itemsize)
+        wanted = prod(shape) * dtype.itemsize
+        content = file.read(wanted) if wanted <= entry.file_size else b""
+    if len(content) < wanted:
+        raise InputError(f"{where}: array `{name}` says it has shape {shape}, and holds fewer numbers. {HOW}")
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 
