@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from edge.artifact import Artifact, Levels
-from edge.runtimes import lite, tflm
+from edge.runtimes import arithmetic, lite, qemu, tflm
 from edge.runtimes.runtime import CannotRunError, Runtime, RuntimeMissingError
 
 __all__ = ["RUNTIMES", "CannotRunError", "Runtime", "RuntimeMissingError", "predict", "run"]
@@ -43,4 +43,10 @@ def run(artifact: Artifact, inputs: Levels, runtime: str = "tflm") -> Levels:
     return chosen.run(artifact, inputs)
 
 
-RUNTIMES: Final[dict[str, Runtime]] = {"tflm": tflm.TFLM, "litert": lite.LITERT, "tflite-runtime": lite.TFLITE_RUNTIME}
+RUNTIMES: Final[dict[str, Runtime]] = {
+    "tflm": tflm.TFLM,
+    "device-arithmetic": arithmetic.DEVICE_ARITHMETIC,
+    "litert": lite.LITERT,
+    "tflite-runtime": lite.TFLITE_RUNTIME,
+    "qemu": qemu.QEMU,
+}
