@@ -6,6 +6,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +44,7 @@ def run(firmware: Firmware, levels: Int8[np.ndarray, "records ..."], timeout: fl
     Raises `ValueError` for no records or such of another size, `ToolMissingError` without QEMU, and `FirmwareError` if
     the program faults, or is not done after `timeout` seconds per start.
     """
-    rows = np.ascontiguousarray(levels, dtype=np.int8).reshape(len(levels), -1)
+    rows = np.ascontiguousarray(levels, dtype=np.int8).reshape(len(levels), prod(levels.shape[1:]))
     if len(rows) == 0 or rows.shape[1] != firmware.input_bytes:
         raise ValueError(f"{len(rows)} records of {rows.shape[1]} bytes; firmware takes {firmware.input_bytes} each")
     parts = [_start(firmware, part, timeout) for part in _parts(rows)]
