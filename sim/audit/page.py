@@ -66,6 +66,7 @@ def page(document: Audit, judged: list[Judged], case: Case | None) -> str:
             a=document,
             w=words,
             c=common,
+            rates=[rate for rate in ("0.01", "0.001") if any(row.tpr_at_fpr.get(rate) for row in document.attacks)],
             figures=drawn,
             plots={figure.name: json.loads(figure.plot.to_json()) for figure in drawn},
             known=[KNOWN[name] for name in names],

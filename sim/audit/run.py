@@ -144,7 +144,7 @@ def _attacked(request: Request, target: Subject, files: Files, recipe: Recipe | 
     case = load(files, target.ends, target.input)
     try:
         with clock.stage("ask"), clock.progress.stage(f"asking about {len(case.member):,} records"):
-            model = _target(case, target, subject.asked(target, case.candidates.x))
+            model = _target(case, target, subject.fastest(target, case.candidates.x))
         with clock.stage("references"):
             known = _references(request, case, model, target, recipe, clock.progress)
             parent = _parent(request, case, target)
@@ -163,13 +163,19 @@ def _attacked(request: Request, target: Subject, files: Files, recipe: Recipe | 
 
 
 def _target(case: Case, file: Subject, asked: Asked) -> Target:
-    """The file with its answers to all candidates, read as what they are."""
-    raw = asked(case.candidates.x)
+    """The file with its answers to all records, read as what they are."""
+    raw = _finite(case, file, asked)
+    return Target("file", asked, form(case.task, file.ends, raw))
+
+
+def _finite(case: Case, file: Subject, asked: Asked) -> np.ndarray:
+    """A model's numbers for the candidates. Raises InputError where it answers NaN or infinity to any record."""
+    raw = asked(case.candidates.joined(case.population).x)
     if bad := int((~np.isfinite(raw)).any(axis=1).sum()):
         raise InputError(
             f"{file.path}: answers {bad:,} of {len(raw):,} records with NaN or infinity; nothing to attack"
         )
-    return Target("file", asked, form(case.task, file.ends, raw))
+    return raw[: len(case.member)]
 
 
 def _references(
@@ -178,7 +184,9 @@ def _references(
     if recipe is not None:
         return references.from_recipe(recipe, model.form, target.ends, case.population, request.seed, progress)
     given = [(each, _other(each, target, "--reference-model")) for each in request.reference_models]
-    files = [(Asked(other.model, other.runtime), other.ends) for _, other in given]
+    files = [(subject.asked(other), other.ends) for _, other in given]
+    for (_, other), (asked, _) in zip(given, files, strict=True):
+        _finite(case, other, asked)
     return references.from_files(files, model.form, case.candidates.x, len(case.population))
 
 
@@ -186,7 +194,7 @@ def _parent(request: Request, case: Case, target: Subject) -> Target | None:
     if request.float_model is None:
         return None
     other = _other(request.float_model, target, "--float-model")
-    parent = _target(case, other, Asked(other.model, other.runtime))
+    parent = _target(case, other, subject.asked(other))
     return Target("float model", parent.asked, parent.form)
 
 
@@ -216,7 +224,7 @@ def _host(case: Case, file: Subject, device: Target, seed: int) -> HostAndDevice
     if device.asked.runtime == "litert" or "litert" not in file.runtimes:
         return None
     x, y = case.candidates.x, case.candidates.y
-    there, here = device.asked(x), Asked(file.model, "litert")(x)
+    there, here = device.asked(x), subject.asked(file, "litert")(x)
     apart = np.abs(here.astype(np.float64) - there)
     differing = (apart > (0.0 if file.ends.step else _ROUNDING * (1 + np.abs(there)))).any(axis=1)
     read, classes = device.form.read, case.task in _CLASSES

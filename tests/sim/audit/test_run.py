@@ -123,11 +123,17 @@ def test_the_same_audit_gives_the_same_figures(audited, null):
     assert first == second
 
 
-def test_a_softmax_in_steps_is_attacked_as_what_it_is(audited, folder, model):
+def test_a_softmax_in_steps_is_attacked_as_what_it_is(audited, model):
     document, _ = audited("softmax", reference_models=(model("null"),))
     assert (document.data.resolution, document.data.references_from) == (1 / 256, "files")
     assert row(document, "loss").output == "probabilities"
     assert row(document, "lira").auc_ci[0] > 0.55
+
+
+def test_a_softmax_is_attacked_with_references_that_are_quantised_as_well(audited, folder, recipe):
+    document, _ = audited("softmax", population=folder / "own.npz", recipe=recipe)
+    assert (document.data.references, document.data.references_from) == (2, "recipe")
+    assert row(document, "rmia").auc_ci[0] > 0.55
 
 
 def test_without_records_there_is_the_structure_alone(audited):
