@@ -34,7 +34,7 @@ Backward: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]  # inputs, la
 
 
 class UnsafeForPrivacyError(ValueError):
-    """The model has layers for which DP-SGD guarantees nothing."""
+    """The model has layers, or the training a step, for which DP-SGD guarantees nothing."""
 
 
 def train_privately(
@@ -57,9 +57,14 @@ def train_privately(
     The noise comes from a seeded generator in floating point: a simulation of the mechanism, good enough to study it.
 
     Raises:
-        UnsafeForPrivacyError: names every layer that DP-SGD cannot vouch for.
+        UnsafeForPrivacyError: names every layer that DP-SGD cannot vouch for, or quantisation-aware training.
         DivergedError: the weights are no longer finite; `model` is left as it was. Nothing accounts for this error.
     """
+    if config.quantization_aware is not None:
+        raise UnsafeForPrivacyError(
+            f"quantization_aware = {config.quantization_aware} cannot go with DP-SGD: activations are rounded over the "
+            "range of the whole batch, so that one record changes the gradients of others; leave it out"
+        )
     if faults := unsafe(model):
         raise UnsafeForPrivacyError("DP-SGD cannot protect records in this model: " + "; ".join(faults))
     trained = copy.deepcopy(model).train()  # what Opacus hangs on the modules and weights stays on the copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from clients.quantised import Bits, Forward, rounding
 from clients.randomness import torch_generator
 
 
@@ -24,6 +26,11 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(0.05, gt=0, le=10, description="step size")
     momentum: float = Field(0.0, ge=0, lt=1, description="of sgd; adam has its own")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty on the weights")
+    quantization_aware: Bits | None = Field(
+        None,
+        description="train with weights rounded to so many bits, 8 or 4, and activations to 8, as the export does it; "
+        "not together with DP-SGD",
+    )
 
 
 class DivergedError(Exception):
@@ -41,27 +48,41 @@ def train(
 
     Raises:
         DivergedError: the weights are no longer finite.
+        ValueError: quantisation-aware training cannot be had of this model, see `clients.quantised`.
     """
-    draw = torch_generator(rng)
-    inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
     optimizer = build_optimizer(model, config)
-    loss_sum = torch.zeros(())
     model.train()
-    for _ in range(config.epochs):
-        loss_sum = torch.zeros(())
-        for batch in torch.split(torch.randperm(len(labels), generator=draw), config.batch_size):
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(inputs[batch]), labels[batch])
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
-            optimizer.step()
-            loss_sum += loss.detach() * len(batch)
+    bits = config.quantization_aware
+    with nullcontext(model) if bits is None else rounding(model, bits) as forward:
+        loss_sum = _epochs(forward, optimizer, torch.from_numpy(x), torch.from_numpy(y), config, torch_generator(rng))
     model.eval()
     if not is_finite(model):
         raise DivergedError(
             f"training diverged (loss {loss_sum.item():g}) with {config.optimizer} at learning rate "
             f"{config.learning_rate:g}; choose a smaller one"
         )
-    return float(loss_sum) / len(labels)
+    return float(loss_sum) / len(y)
+
+
+def _epochs(
+    forward: Forward,
+    optimizer: torch.optim.Optimizer,
+    inputs: Float[torch.Tensor, "records ..."],
+    labels: Int[torch.Tensor, " records"],
+    config: TrainingConfig,
+    draw: torch.Generator,
+) -> Float[torch.Tensor, ""]:
+    """Every step; returns the sum of the records' losses over the last epoch."""
+    loss_sum = torch.zeros(())
+    for _ in range(config.epochs):
+        loss_sum = torch.zeros(())
+        for batch in torch.split(torch.randperm(len(labels), generator=draw), config.batch_size):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(forward(inputs[batch]), labels[batch])
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
+            optimizer.step()
+            loss_sum += loss.detach() * len(batch)
+    return loss_sum
 
 
 def is_finite(model: nn.Module) -> bool:

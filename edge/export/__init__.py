@@ -13,7 +13,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from edge.artifact import Output
-from edge.export.graph import UnsupportedLayerError, channels_last, single_input
+from edge.export.graph import UnsupportedLayerError, channels_last, last_operation, single_input
 from edge.export.layout import memory_shape
 from edge.export.variants import VARIANTS, Samples
 from edge.quiet import quiet_stderr
@@ -46,7 +46,11 @@ def export(
     activations set the quantisation ranges, so these records are part of what is released; for float32 they only
     give the shape. The file takes one record at a time, channels last. With `answers="probabilities"` it ends in a
     softmax, in int8 with scale 1/256 and zero point -128; the model itself returns logits of shape (records, classes)
-    either way. `traced` is the `trace` of a model of the same architecture, made here if it is not given.
+    either way. A model that ends in a softmax of its own answers probabilities whatever is asked. `traced` is the
+    `trace` of a model of the same architecture, made here if it is not given.
+
+    A model may also return a map, as one that rebuilds its input does. The file's answer is then channels last, and
+    `edge.runtimes.run` returns it flattened in that order, which is the order of `Artifact.channels_last(x)`.
 
     The same model and records give the same bytes. Raises `UnsupportedLayerError` for a layer that has no faithful
     counterpart on the device, `ValueError` for calibration records that are no use or a variant that does not exist.
@@ -89,8 +93,10 @@ def _function(model: nn.Module, program: ExportedProgram, answers: Output) -> tu
     logits = channels_last(program, weights, OPS)
     shape = memory_shape(single_input(program)[1])
 
+    wants_softmax = answers == "probabilities" and last_operation(program) != "softmax"
+
     def forward(record: Any) -> Any:  # noqa: ANN401 - symbolic TensorFlow tensors
-        return tf.nn.softmax(logits(record)) if answers == "probabilities" else logits(record)
+        return tf.nn.softmax(logits(record)) if wants_softmax else logits(record)
 
     function = tf.function(forward, input_signature=[tf.TensorSpec(shape, tf.float32, name="input")], autograph=False)
     return function.get_concrete_function(), shape
@@ -101,4 +107,7 @@ def _converted(function: Any, variant: str, rows: Samples) -> bytes:  # noqa: AN
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
     VARIANTS[variant].ask(converter, rows)
-    return bytes(converter.convert())
+    try:
+        return bytes(converter.convert())
+    except RuntimeError as error:  # the converter names the operator, such as HARD_SWISH in int16x8
+        raise UnsupportedLayerError(f"as {variant} this model cannot be exported: {str(error).strip()}") from error

@@ -35,15 +35,16 @@ class Call:
     @property
     def value(self) -> Value:
         """The activation the operation works on."""
-        value = self.arguments.get("input", self.arguments.get("self"))
+        value = self.arguments.get("input", self.arguments.get("self"))  # one of two names, by the operation's schema
         if not isinstance(value, Value):
             raise self.refusal("its first operand is a constant, not an activation")
         return value
 
     @property
     def shape(self) -> Shape:
-        """Torch's shape of the result."""
-        return tuple(int(side) for side in self.node.meta["val"].shape)
+        """Torch's shape of the result, of several the first."""
+        value = self.node.meta["val"]
+        return tuple(int(side) for side in (value[0] if isinstance(value, tuple | list) else value).shape)
 
     def weights(self, name: str) -> Float[np.ndarray, " *shape"] | None:
         """A weight as a NumPy array, or None where the layer has none."""
@@ -59,8 +60,9 @@ class Call:
         return UnsupportedLayerError(f"{operation(self.node)} at {place(self.node)} cannot be exported: {why}")
 
 
-Op = Callable[[Call], Value]
+Op = Callable[[Call], Value | list[Value]]
 Weights = Mapping[str, torch.Tensor]
+_CHANGES_NOTHING = ("dropout", "feature_dropout", "clone", "contiguous", "alias")
 
 
 def operation(node: Node) -> str:
@@ -118,7 +120,7 @@ def _lower(node: Node, known: Mapping[Node, Any], ops: Mapping[Any, Op]) -> Any:
     kwargs = map_arg(node.kwargs, lambda argument: known[argument])
     target: Any = node.target
     if target is operator.getitem:
-        return _first_result(node, args)
+        return _one_of(node, args)
     if node.all_input_nodes and not any(isinstance(known[source], Value) for source in node.all_input_nodes):
         return target(*args, **kwargs)  # weights made from weights: computed once, here
     if target not in ops:
@@ -131,21 +133,31 @@ def _lower(node: Node, known: Mapping[Node, Any], ops: Mapping[Any, Op]) -> Any:
     return ops[target](Call(node, {**defaults, **given, **kwargs}))
 
 
-def _first_result(node: Node, args: tuple[Any, ...]) -> Any:  # noqa: ANN401 - Value or weights
+def _one_of(node: Node, args: tuple[Any, ...]) -> Any:  # noqa: ANN401 - Value or weights
+    """One result of a layer that has several: any part of a split, only the first of a pool or a normalisation."""
     value, index = args
     if isinstance(value, Value) and index != 0:
         raise UnsupportedLayerError(f"{place(node)} uses a second result of a layer, which has no int8 counterpart")
     return value if isinstance(value, Value) else value[index]
 
 
+def last_operation(program: ExportedProgram) -> str:
+    """What makes the output: the ATen name of the last operation that changes a number."""
+    node = program.graph.output_node().args[0]
+    node = node[0] if isinstance(node, tuple | list) else node
+    while isinstance(node, Node) and node.op == "call_function" and operation(node) in _CHANGES_NOTHING:
+        node = node.args[0]
+    return operation(node).lstrip("_") if isinstance(node, Node) and node.op == "call_function" else ""
+
+
 def _result(program: ExportedProgram, known: Mapping[Node, Any]) -> Tensor:
     outputs = program.graph.output_node().args[0]
     if not isinstance(outputs, tuple | list) or len(outputs) != 1 or not isinstance(outputs[0], Node):
-        raise UnsupportedLayerError("the model must return one tensor of shape (records, classes)")
+        raise UnsupportedLayerError("the model must return one tensor: (records, classes), or a map")
     value = known[outputs[0]]
-    if not isinstance(value, Value) or len(value.shape) != 2:
-        raise UnsupportedLayerError("the model must return scores of shape (records, classes)")
-    if not np.array_equal(value.order, np.arange(value.channels)):
+    if not isinstance(value, Value):
+        raise UnsupportedLayerError("the model must return something computed from its input")
+    if len(value.shape) == 2 and not np.array_equal(value.order, np.arange(value.channels)):
         raise UnsupportedLayerError("the model returns a flattened map; end it with a Linear or a global mean")
     return value.tensor
 

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from edge.export.graph import Call
 from edge.export.layout import Tensor, Value
 
+Weights = Float[np.ndarray, " channels"] | None
+
 
 def batch_norm(call: Call) -> Value:
     """BatchNorm with its running statistics: a product and a sum, which the converter folds into the layer before."""
@@ -38,14 +40,38 @@ def group_norm(call: Call) -> Value:
     """
     value, groups = call.value, call["num_groups"]
     if len(value.shape) == 2:
-        raise call.refusal("on flat features it has no counterpart on the device; put it before the flatten")
+        return _over_features(call, groups)
     average = _group_average(value.channels, groups)
     centred = value.tensor - _group_mean(value.tensor, average)
     variance = _group_mean(centred * centred, average)
     tensor = centred * tf.math.rsqrt(variance + np.float32(call["eps"]))
-    weight, bias = call.weights("weight"), call.weights("bias")
+    return value.with_tensor(_scaled(tensor, call.weights("weight"), call.weights("bias")))
+
+
+def layer_norm(call: Call) -> Value:
+    """LayerNorm over flat features: mean and variance of every record, in int8, with `group_norm`'s caveat."""
+    if len(call.value.shape) != 2:
+        raise call.refusal(f"over {call['normalized_shape']} it has no counterpart on the device; GroupNorm has one")
+    return _over_features(call, 1)
+
+
+def _over_features(call: Call, groups: int) -> Value:
+    """Each record's features less their group's mean, over their group's deviation."""
+    value = call.value
+    if groups > 1 and not np.array_equal(value.order, np.arange(value.channels)):
+        raise call.refusal("a flattened map's channels are not side by side on the device; put it before the flatten")
+    rows = tf.reshape(value.tensor, (1, groups, -1)) if groups > 1 else value.tensor
+    centred = rows - tf.reduce_mean(rows, -1, keepdims=True)
+    variance = tf.reduce_mean(centred * centred, -1, keepdims=True)
+    tensor = centred * tf.math.rsqrt(variance + np.float32(call["eps"]))
+    tensor = tf.reshape(tensor, value.shape) if groups > 1 else tensor
+    weights = (call.weights(name) for name in ("weight", "bias"))
+    return value.with_tensor(_scaled(tensor, *(None if each is None else each[value.order] for each in weights)))
+
+
+def _scaled(tensor: Tensor, weight: Weights, bias: Weights) -> Tensor:
     tensor = tensor if weight is None else tensor * weight
-    return value.with_tensor(tensor if bias is None else tensor + bias)
+    return tensor if bias is None else tensor + bias
 
 
 def _group_average(channels: int, groups: int) -> Float[np.ndarray, "1 1 channels channels"]:

@@ -163,10 +163,10 @@ def test_the_softmax_has_the_scale_that_the_device_fixes(exported):
 
 
 def test_an_unsupported_layer_is_named_with_its_place():
-    body = nn.Sequential(OrderedDict(first=nn.Conv1d(3, 4, 3), squash=nn.Sigmoid(), head=head(24)))
+    body = nn.Sequential(OrderedDict(first=nn.Conv1d(3, 4, 3), squash=nn.Softsign(), head=head(24)))
     with pytest.raises(UnsupportedLayerError) as caught:
         export(nn.Sequential(OrderedDict(body=body)), np.zeros((1, 3, 8)), "float32")
-    assert "sigmoid at 'body.squash' (Sigmoid)" in str(caught.value)
+    assert "abs at 'body.squash' (Softsign)" in str(caught.value)
     assert "Supported: adaptive_avg_pool1d" in str(caught.value)
 
 
@@ -178,8 +178,16 @@ REFUSED = {
     "max pool with padding over negative numbers": ((2, 8, 8), nn.MaxPool2d(3, 2, 1), "after a ReLU"),
     "pool to a size that does not divide": ((3, 8), nn.AdaptiveAvgPool1d(3), "evenly"),
     "linear on windows": ((3, 8), nn.Linear(8, 4), "flatten first"),
-    "group norm on features": ((8,), nn.GroupNorm(2, 8), "before the flatten"),
-    "clipping at other bounds": ((8,), nn.Hardtanh(-1, 1), "ReLU6"),
+    "group norm on a flattened map": ((4, 6), nn.Sequential(nn.Flatten(), nn.GroupNorm(2, 24)), "before the flatten"),
+    "layer norm on a map": ((3, 8), nn.LayerNorm(8), "GroupNorm has one"),
+    "clipping to tensors": ((8,), Function(lambda x: x.clamp(min=torch.zeros(8))), "clamp"),
+    "softmax over positions": ((3, 8), nn.Softmax(2), "runs over channels"),
+    "joining positions": ((3, 8), Function(lambda x: torch.cat([x, x], 2)), "along dimension 2"),
+    "cutting positions": ((3, 8), Function(lambda x: x[:, :, 1:4]), "along dimension 2"),
+    "every second channel": ((4, 8), Function(lambda x: x[:, ::2]), "every 2th channel"),
+    "cutting a flattened map": ((3, 8), Function(lambda x: x.flatten(1)[:, :5]), "another order on the device"),
+    "upsampling by a part": ((3, 8), nn.Upsample(size=12), "not a whole factor"),
+    "rows spread over columns": ((3, 4, 4), Function(lambda x: x * x.mean(3, keepdim=True)), "averages over"),
     "batch statistics": ((3, 8), nn.BatchNorm1d(3, track_running_stats=False), "batch_norm"),
     "dropout that stays on": ((8,), Function(lambda x: F.dropout(x, 0.5)), "dropout"),
     "part of a mean": ((2, 4, 4), Function(lambda x: x.mean(2)), "averages"),
@@ -205,13 +213,13 @@ def test_what_would_come_out_wrong_is_refused(name):
         export(model, x.numpy(), "float32")
 
 
-def test_scores_must_be_one_flat_tensor():
-    with pytest.raises(UnsupportedLayerError, match="records, classes"):
-        export(nn.Conv1d(3, 4, 3), np.zeros((1, 3, 8)), "float32")
+def test_the_answer_must_be_one_tensor_in_an_order_that_can_be_told():
     with pytest.raises(UnsupportedLayerError, match="flattened map"):
         export(nn.Sequential(nn.Conv1d(3, 4, 3), nn.Flatten()), np.zeros((1, 3, 8)), "float32")
     with pytest.raises(UnsupportedLayerError, match="one tensor"):
         export(Function(lambda x: (x, x)), np.zeros((1, 8)), "float32")
+    with pytest.raises(UnsupportedLayerError, match="from its input"):
+        export(Function(lambda x, layer: layer.weight * 1.0, nn.Linear(8, 2)), np.zeros((1, 8)), "float32")
 
 
 @pytest.mark.parametrize(
