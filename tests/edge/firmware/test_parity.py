@@ -12,6 +12,7 @@ from edge.runtimes import RUNTIMES, CannotRunError
 from edge.runtimes import run as run_on
 
 NAMES = ["mlp", "cnn", "windows", "depthwise", "residual"]
+QUICK = ["mlp", "depthwise", "residual"]
 WHOLE = [(core, kernels) for core, entry in CORES.items() for kernels in entry.kernels]
 SHAPES = {
     "mlp": ((64,), 6),
@@ -31,21 +32,26 @@ def assert_equal(firmware, model, rows, on_tflm):
     return done
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 def test_firmware_answers_as_tflite_micro_does(name, built, exported, inputs, on_tflm):
     model = exported(name, "probabilities")
     assert_equal(built(name), model, inputs(model, 200), on_tflm)
 
 
 def test_on_real_records_too(built, exported, trained, on_tflm):
-    artifact = Artifact.from_bytes(exported("windows", "probabilities"))
-    assert_equal(built("windows"), artifact.model, artifact.quantize_input(trained("windows").fresh), on_tflm)
+    artifact = Artifact.from_bytes(exported("depthwise", "probabilities"))
+    assert_equal(built("depthwise"), artifact.model, artifact.quantize_input(trained("depthwise").fresh), on_tflm)
 
 
-@pytest.mark.parametrize(("core", "kernels"), WHOLE[1:])
+@pytest.mark.parametrize(
+    ("core", "kernels"),
+    [pair if "portable" in pair else pytest.param(*pair, marks=pytest.mark.slow) for pair in WHOLE[1:]],
+)
 def test_on_every_core_and_with_portable_kernels(core, kernels, built, exported, inputs, on_tflm):
-    model = exported("depthwise", "logits")
-    assert_equal(built("depthwise", "logits", core, kernels), model, inputs(model), on_tflm)
+    model = exported("depthwise", "probabilities")
+    assert_equal(built("depthwise", "probabilities", core, kernels), model, inputs(model), on_tflm)
 
 
 @pytest.mark.parametrize("variant", ["int4", "int8-per-tensor"])
