@@ -91,6 +91,18 @@ def _tools() -> Iterator[Finding]:
     chromium = shutil.which("chromium")
     mend = "apt-get install chromium (only the tests of the report use it)"
     yield Finding("tool", "chromium", chromium is not None, chromium or "not found", "" if chromium else mend, False)
+    yield _firmware()
+
+
+def _firmware() -> Finding:
+    """The compiler and the emulator for `seepage export --firmware`: a program is really built and run."""
+    from edge.firmware import missing, tried
+
+    advice = missing()
+    if advice is not None:
+        return Finding("tool", "firmware", False, "not found", advice, False)
+    fault, made_with = tried()
+    return Finding("tool", "firmware", fault is None, made_with, fault or "", False)
 
 
 def render(findings: list[Finding], console: Console, *, json: bool) -> None:

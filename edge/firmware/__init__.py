@@ -7,6 +7,7 @@ from edge.firmware.cores import CORES, KERNELS, Core, Kernels
 from edge.firmware.package import facts, pack
 from edge.firmware.running import Run, run
 from edge.firmware.toolchain import FirmwareError, ToolMissingError, missing
+from edge.firmware.trial import tried
 
 __all__ = [
     "CORES",
@@ -23,4 +24,5 @@ __all__ = [
     "missing",
     "pack",
     "run",
+    "tried",
 ]

@@ -39,7 +39,11 @@ def missing() -> str | None:
 
 def versions() -> dict[str, str]:
     """The first line with which each tool introduces itself; for a record of how firmware was made."""
-    return {tool: said(tool, "--version").splitlines()[0] for tool in (GCC, QEMU) if shutil.which(tool)}
+    return {
+        tool: (said(tool, "--version").splitlines() or ["of an unknown version"])[0]
+        for tool in (GCC, QEMU)
+        if shutil.which(tool)
+    }
 
 
 def said(tool: str, *arguments: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.firmware import FirmwareError, pack, run, running
+from edge.firmware import FirmwareError, pack, run, running, tried
 from edge.firmware.cores import CORES
 from edge.firmware.running import command
 
@@ -101,3 +101,19 @@ def test_records_of_another_size_are_refused(built):
 
 def test_the_board_has_no_way_to_the_host():
     assert not any("semihosting" in part for part in command("mps2-an386", 0x21000000))
+
+
+def test_the_toolchain_is_tried_for_real(toolchain):
+    fault, found = tried()
+    assert fault is None
+    assert "arm-none-eabi-gcc" in found
+    assert "QEMU" in found
+
+
+def test_a_compiler_that_does_not_compile_is_a_finding(toolchain, tmp_path, monkeypatch):
+    broken = tmp_path / "arm-none-eabi-gcc"
+    broken.write_text("#!/bin/sh\necho 'cc1: error: no licence' >&2\nexit 4\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    fault, _ = tried()
+    assert fault == "arm-none-eabi-gcc failed (4): cc1: error: no licence"
