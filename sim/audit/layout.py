@@ -54,18 +54,6 @@ def apply(x: Rows, takes: tuple[int, ...], reading: Reading) -> Rows:
     return np.ascontiguousarray(_moved(x, takes, reading.layout)).reshape(len(x), *takes)
 
 
-def channels_first(x: Rows, dimensions: int) -> Rows:
-    """Records as the file takes them, as a torch model with records of so many dimensions takes them."""
-    rows = x
-    while rows.ndim - 1 > dimensions and rows.shape[1] == 1:
-        rows = rows[:, 0]
-    if rows.ndim - 1 != dimensions and dimensions == 1:
-        rows = np.moveaxis(rows, -1, 1).reshape(len(rows), -1)
-    while rows.ndim - 1 < dimensions:
-        rows = rows[:, None] if rows.ndim == 2 else rows[..., None]
-    return np.ascontiguousarray(np.moveaxis(rows, -1, 1) if dimensions > 1 else rows)
-
-
 def _moved(x: Rows, takes: tuple[int, ...], layout: Layout) -> Rows:
     if layout == "channels-last":
         return x
@@ -104,5 +92,5 @@ def _assumed(records: tuple[int, ...], takes: tuple[int, ...], layout: Layout) -
             f"records of shape {records} were taken to be channels first, as torch keeps them; the file takes {takes}"
         )
     if records != takes and len(_bare(takes)) > 1:
-        return f"records of shape {records} were taken in the order of the file's own {takes}"
+        return f"Records of shape {records} were taken in the order of the file's own {takes}."
     return None

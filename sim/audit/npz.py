@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 
+from sim.audit.words import shown
 from sim.errors import InputError
 
 MOST_BYTES: Final = 1 << 30  # of one array, unpacked
@@ -31,15 +32,16 @@ def read(path: Path, option: str, required: tuple[str, ...], optional: tuple[str
         with zipfile.ZipFile(path) as archive:
             names = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
             if missing := [name for name in required if name not in names]:
-                holds = ", ".join(sorted(names)[:10]) or "nothing"
+                holds = shown(", ".join(sorted(names)[:10])[:200]) or "nothing"
                 raise InputError(f"{option} {path}: array `{missing[0]}` is missing; the file holds {holds}. {HOW}")
             wanted = (*required, *optional)
             return {name: _array(archive, names[name], f"{option} {path}") for name in wanted if name in names}
     except InputError:
         raise
     except Exception as error:  # a damaged zip makes zipfile raise nearly anything
+        said = shown(str(error)[:200])
         raise InputError(
-            f"{option} {path}: this is not an .npz file (a zip of arrays), or it is damaged ({error}). {HOW}"
+            f"{option} {path}: this is not an .npz file (a zip of arrays), or it is damaged ({said}). {HOW}"
         ) from error
 
 

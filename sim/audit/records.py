@@ -100,7 +100,7 @@ class _Reader:
         if x.dtype.kind not in "biuf":
             raise InputError(f"{where}: array `x` is {x.dtype}; it must hold numbers. Convert it before saving")
         reading = layout.read_as(x.shape[1:], self.ends.takes, self.asked, f"{where}: array `x`")
-        self._say(f"{where}: {reading.assumed}" if reading.assumed else None)
+        self._say(reading.assumed)
         rows = layout.apply(self._real(x, where), self.ends.takes, reading)
         if bad := int((~np.isfinite(rows)).sum()):
             raise InputError(f"{where}: array `x` holds {bad:,} NaN or infinite values; remove or replace them")

@@ -338,7 +338,7 @@ def _document(request: Request, target: Subject, boards: list[Board], found: Fou
     return Audit(
         model=subject.model_file(target),
         verdict=verdict,
-        summary=words.summary(request.model.name, verdict, structure, boards, rows, control),
+        summary=words.summary(words.shown(request.model.name), verdict, structure, boards, rows, control),
         findings=words.findings(structure, boards, host, data, sides, rows, untried, control, paired),
         structure=structure,
         runtimes=subject.checks(target),

@@ -17,6 +17,7 @@ from edge.sandbox import SANDBOXED, Limits, UnusableFileError
 from sim.audit.ask import Asked
 from sim.audit.results import Board, ModelFile, RuntimeCheck, Structure
 from sim.audit.task import Ends
+from sim.audit.words import shown
 from sim.errors import InputError
 
 MOST_BYTES: Final = 64 << 20  # of a model file: far more than any microcontroller has
@@ -116,7 +117,7 @@ def fastest(subject: Subject, sample: np.ndarray[Any, np.dtype[np.float32]]) -> 
 
 def model_file(subject: Subject) -> ModelFile:
     """Name, size and hash."""
-    return ModelFile(name=subject.path.name, bytes=subject.found.size, sha256=subject.found.sha256)
+    return ModelFile(name=shown(subject.path.name), bytes=subject.found.size, sha256=subject.found.sha256)
 
 
 def structure(subject: Subject) -> Structure:

@@ -24,14 +24,16 @@ def render(document: Audit, console: Console, folder: Path) -> None:
     width = min(MAX_WIDTH, console.width)
     console.print(Text(printable(document.summary, console), style=_STYLES[document.verdict]), width=width)
     console.print()
-    sections = [*([_attacks(document)] if document.data else []), _runtimes(document), _boards(document)]
-    for section in sections:
-        console.print(section, width=width)
+    if document.data:
+        console.print(_attacks(document), width=width)
         console.print()
     console.print(Text("Findings", style="bold"))
     for sentence in document.findings:
         bullet(sentence, console, width)
     console.print()
+    for section in (_runtimes(document), _boards(document)):
+        console.print(section, width=width)
+        console.print()
     console.print(Text(f"Report: {folder / REPORT}"), soft_wrap=True)
 
 

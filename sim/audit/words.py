@@ -10,7 +10,13 @@ from sim.report.words import tpr as caught
 from sim.results import Control
 
 MOST_SAID = 3
+SLIGHT = 0.55  # an AUC that says something of the crowd and hardly anything of one person
 _NO_MORE = "That is no proof that nothing leaks"
+
+
+def shown(text: str) -> str:
+    """Text that a file or its name brought along, without anything that a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def auc(row: AuditAttack | Control) -> str:
@@ -24,8 +30,8 @@ def difference(row: Paired) -> str:
 
 
 def strongest(rows: Sequence[AuditAttack]) -> AuditAttack | None:
-    """The row that says most: the largest lower end of the widened interval."""
-    return max(rows, key=lambda row: (row.auc_ci_widened[0], row.auc), default=None)
+    """The largest AUC among the attacks that are above chance even when all are counted; else the largest of all."""
+    return max(rows, key=lambda row: (row.auc_ci_widened[0] > CHANCE, row.auc), default=None)
 
 
 def leaks(rows: Sequence[AuditAttack]) -> bool:
@@ -74,9 +80,10 @@ def summary(
         )
     assert top is not None
     if found == "leaks":
+        much = " slightly" if top.auc < SLIGHT else ""
         return (
-            f"{name} leaks: {top.attack} tells who was in the training data with AUC {auc(top)} (0.5 is a coin toss), "
-            f"{_standing_out(rows)}. It is {device}"
+            f"{name} leaks{much}: {top.attack} tells who was in the training data with AUC {auc(top)} (0.5 is a coin "
+            f"toss), {_standing_out(rows)}. It is {device}"
         )
     return (
         f"{name}: no leak shown. The strongest of {len(rows)} attacks, {top.attack}, has AUC {auc(top)} (0.5 is a coin "

@@ -74,6 +74,13 @@ def test_a_missing_file_or_array_is_named(saved, tmp_path):
         npz.read(saved("a", features=np.ones(3)), "--members", ("x",), ())
 
 
+def test_names_in_the_file_cannot_speak_to_the_terminal(tmp_path):
+    path = archive(tmp_path / "a.npz", **{"\x1b[31m\u202e": header((1,)) + bytes(4)})
+    with pytest.raises(InputError) as caught:
+        npz.read(path, "--members", ("x",), ())
+    assert str(caught.value).isprintable()
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_gives_arrays_or_an_input_error(tmp_path_factory, data):

@@ -1,16 +1,20 @@
 """Whole audits of real files: members are found where there are any, and only there; every kind gets its own words."""
 
+import io
 import json
 
 import jsonschema
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from sim.audit import folder as folders
 from sim.audit.results import FILE, Audit, json_schema
+from sim.audit.run import Request, audit
 from sim.audit.words import holds_chance
 from sim.errors import InputError
+from sim.progress import Progress
 
 from .conftest import diabetes, digits
 
@@ -200,6 +204,34 @@ def test_a_regressor_is_audited_by_what_it_predicts(audited, saved):
     document, _ = audited("regressor", members=members, nonmembers=others)
     assert (document.data.task, document.structure.kind) == ("regression", "float32")
     assert row(document, "error").auc_ci[0] > 0.6
+
+
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 60))])
+def test_a_damaged_model_is_refused_or_audited_whole(model, tmp_path, seed):
+    """tests/edge goes deeper: here a changed file ends in an input error or in a whole folder, never in between."""
+    rng, out = np.random.default_rng(seed), tmp_path / "out"
+    content = bytearray(model("leaky").read_bytes())
+    content = content[: len(content) - 997 * (seed % 2)]
+    for place in rng.integers(len(content) // 4, size=6):
+        content[place] ^= 1 << rng.integers(8)
+    path = tmp_path / "changed.tflite"
+    path.write_bytes(content)
+    try:
+        _, where = audit(Request(model=path, out=out), Progress(Console(file=io.StringIO())))
+    except InputError as error:
+        assert str(path) in str(error)
+        assert not out.exists()
+    else:
+        assert names(where) == ["audit.json", "report.html"]
+        assert names(out) == [where.name]
+
+
+def test_a_file_name_cannot_speak_to_the_terminal_or_the_page(model, tmp_path):
+    path = tmp_path / "\x1b[31m<b>\udcff.tflite"
+    path.write_bytes(model("leaky").read_bytes())
+    document, where = audit(Request(model=path, out=tmp_path / "out"), Progress(Console(file=io.StringIO())))
+    assert document.summary.isprintable()
+    assert "<b>" not in (where / "report.html").read_text()
 
 
 def test_an_audit_that_breaks_off_leaves_nothing(tmp_path):
