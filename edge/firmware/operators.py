@@ -76,7 +76,7 @@ def fixed_point(real: float) -> tuple[int, int]:
 
     Raises `CannotRunError` for a factor that TFLite does not take either.
     """
-    if not (isfinite(real) and 0 < real < 2.0**30):
+    if not (isfinite(real) and 0 < real < 2.0**31):
         raise CannotRunError(f"two scales are {real:g} times apart: no such factor fits into 32 bits")
     fraction, shift = frexp(real)
     multiplier = int(fraction * 2**31 + 0.5)  # exact below 2^53; halves upwards

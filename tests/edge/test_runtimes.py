@@ -39,7 +39,7 @@ def test_no_records_get_no_answers(exported):
 
 
 def test_an_unknown_runtime_is_refused_with_the_known_ones(exported):
-    with pytest.raises(ValueError, match="choose one of tflm, device-arithmetic, litert, tflite-runtime"):
+    with pytest.raises(ValueError, match="choose one of tflm, device-arithmetic, litert, tflite-runtime, qemu"):
         predict(Artifact.from_bytes(exported("mlp")), np.zeros((1, 20)), "onnx")
 
 

@@ -22,7 +22,15 @@ def differing(tmp_path, inputs, on_tflm):
 
 @pytest.mark.parametrize(
     ("scale", "beta", "classes"),
-    [(0.002, 1.0, 10), (0.05, 1.0, 2), (0.11, 1.0, 40), (0.4, 1.0, 10), (3.0, 1.0, 5), (0.07, 2.5, 300)],
+    [
+        (0.002, 1.0, 10),
+        (0.05, 1.0, 2),
+        (0.11, 1.0, 40),
+        (0.4, 1.0, 10),
+        (3.0, 1.0, 5),
+        (20.0, 1.0, 5),
+        (0.07, 2.5, 300),
+    ],
 )
 def test_softmax(scale, beta, classes, single, differing):
     ends = ((1, classes), scale, 17), ((1, classes), 1 / 256, -128)
