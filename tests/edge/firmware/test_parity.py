@@ -69,8 +69,9 @@ def test_every_variant_with_logits(name, variant, built, exported, inputs, on_tf
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("core", "kernels"), WHOLE)
-@pytest.mark.parametrize("answers", ["logits", "probabilities"])
+@pytest.mark.parametrize(
+    ("answers", "core", "kernels"), [("logits", *WHOLE[0]), *(("probabilities", *pair) for pair in WHOLE)]
+)
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_models_of_a_federation(name, answers, core, kernels, inputs, on_tflm, tmp_path):
     shape, classes = SHAPES[name]
