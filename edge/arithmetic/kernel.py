@@ -86,7 +86,7 @@ def built_in(slot: Slot | None, node: Node) -> Tensor | None:
         raise node.refusal("has an input that is left out")
     if slot.values is None:
         return None
-    return torch.from_numpy(slot.values.astype(np.float32) - np.float32(slot.zero_point))[None]
+    return torch.tensor(slot.values, dtype=torch.float32)[None] - slot.zero_point
 
 
 def whole(node: Node, *numbers: str) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 from edge.arithmetic.fixed_point import Multiplier
 from edge.arithmetic.kernel import Kernel, clipping, whole
 from edge.arithmetic.network import Node
-from edge.arithmetic.padding import Window, padding
+from edge.arithmetic.padding import Fit, Window, fitted
 from edge.arithmetic.rescale import Rescale
 
 _NOTHING = -float(1 << 20)  # below every level
@@ -21,14 +21,14 @@ _NOTHING = -float(1 << 20)  # below every level
 def largest(node: Node) -> Kernel:
     """MAX_POOL_2D: levels are compared as they are; the output's zero point is taken off at the end."""
     whole(node, "int8", "int16")
-    window, around, symmetric, apart = _pool(node)
+    window, fit, apart = _pool(node)
     low, high = clipping(node)
 
     def run(inputs: Sequence[Tensor]) -> Tensor:
         maps = inputs[0].flatten(0, 1)
-        if symmetric != (0, 0):
-            maps = F.pad(maps, around, value=_NOTHING)
-        tops = F.max_pool2d(maps.permute(0, 3, 1, 2), window.size, window.stride).permute(0, 2, 3, 1)
+        if fit.symmetric != (0, 0):
+            maps = F.pad(maps, fit.around, value=_NOTHING)
+        tops = F.max_pool2d(maps.permute(0, 3, 1, 2), window.size, fit.stride).permute(0, 2, 3, 1)
         return (tops + apart).clamp_(low, high).reshape(-1, *node.output.shape)
 
     return run
@@ -37,29 +37,28 @@ def largest(node: Node) -> Kernel:
 def average(node: Node) -> Kernel:
     """AVERAGE_POOL_2D: the levels in the window that are inside the map, over their number, halves away from zero."""
     whole(node, "int8", "int16")
-    window, around, _, _ = _pool(node)
+    window, fit, _ = _pool(node)
     low, high = clipping(node)
     given, made = node.first.zero_point, node.output.zero_point
-    counts = _window_sums(torch.ones(1, *node.first.shape[1:3], 1), window, around)
+    counts = _window_sums(torch.ones(1, *node.first.shape[1:3], 1), window, fit)
 
     def run(inputs: Sequence[Tensor]) -> Tensor:
-        sums = _window_sums(inputs[0].flatten(0, 1), window, around) + given * counts
+        sums = _window_sums(inputs[0].flatten(0, 1), window, fit) + given * counts
         means = torch.trunc((sums + torch.copysign((counts / 2).floor(), sums)) / counts)
         return (means - made).clamp_(low, high).float().reshape(-1, *node.output.shape)
 
     return run
 
 
-def _pool(node: Node) -> tuple[Window, tuple[int, ...], tuple[int, int] | None, int]:
+def _pool(node: Node) -> tuple[Window, Fit, int]:
     window = Window.of(node, (node.option("filterHeight"), node.option("filterWidth")))
-    around, symmetric = padding(window, node)
-    return window, around, symmetric, node.first.zero_point - node.output.zero_point
+    return window, fitted(window, node), node.first.zero_point - node.output.zero_point
 
 
-def _window_sums(maps: Tensor, window: Window, around: tuple[int, ...]) -> Tensor:
+def _window_sums(maps: Tensor, window: Window, fit: Fit) -> Tensor:
     """Sums over windows, channels last, in float64."""
-    padded = F.pad(maps.double(), around).permute(0, 3, 1, 2)
-    return F.avg_pool2d(padded, window.size, window.stride, divisor_override=1).permute(0, 2, 3, 1)
+    padded = F.pad(maps.double(), fit.around).permute(0, 3, 1, 2)
+    return F.avg_pool2d(padded, window.size, fit.stride, divisor_override=1).permute(0, 2, 3, 1)
 
 
 def mean(node: Node) -> Kernel:

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 from edge.arithmetic.fixed_point import Multiplier
 from edge.arithmetic.kernel import Kernel, clipping, whole
 from edge.arithmetic.network import Node
-from edge.arithmetic.padding import Window, padding
+from edge.arithmetic.padding import Window, fitted
 from edge.arithmetic.rescale import Rescale
 
 Weights = np.ndarray[Any, Any]
@@ -51,14 +51,16 @@ def _convolution(node: Node, weights: Weights, groups: int) -> Kernel:
     kind, bias, rescale = _sums(node, weights)
     filters = torch.tensor(weights, dtype=kind).contiguous(memory_format=torch.channels_last)
     window = Window.of(node, weights.shape[2:])
-    around, symmetric = padding(window, node)
+    fit = fitted(window, node)
     shape = node.output.shape
 
     def run(inputs: Sequence[Tensor]) -> Tensor:
         maps = inputs[0].flatten(0, 1).to(kind)
-        if symmetric is None:
-            maps = F.pad(maps, around)
-        sums = F.conv2d(maps.permute(0, 3, 1, 2), filters, bias, window.stride, symmetric or 0, window.dilation, groups)
+        if fit.symmetric is None:
+            maps = F.pad(maps, fit.around)
+        sums = F.conv2d(
+            maps.permute(0, 3, 1, 2), filters, bias, fit.stride, fit.symmetric or 0, window.dilation, groups
+        )
         return rescale(sums.permute(0, 2, 3, 1).contiguous()).view(-1, *shape)
 
     return run

@@ -7,9 +7,9 @@ from zero). For a sum a, with s = mantissa * 2 ** (exponent - 31), the two round
 
 with h = 0 where right = 0: a floor within a floor is one floor, floor((floor(u) + n) / 2 ** r) =
 floor((u + n) / 2 ** r) for a whole n, and the sign is that of the half that the second rounding adds. All terms are
-multiples of 2 ** (exponent - 31), so float64 with its 53 bits holds them exactly while |a| * mantissa < 2 ** 52; a
-larger result is far outside the levels there are, and rounding, being monotone, does not bring it back. `Rescale.fits`
-checks this layer by layer; int64 is used where it does not hold.
+multiples of 2 ** (exponent - 31), so float64 with its 53 bits holds them exactly while their sum is at most
+2 ** 53 of these; a larger one is mostly far outside the levels there are, and rounding, being monotone, does not bring
+it back. `Rescale.fits` checks this channel by channel; int64 is used where it does not hold.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge.arithmetic.fixed_point import Multiplier, divided, high_product
 
 Rounding = Callable[[Tensor], Tensor]
 PIECE = 1 << 15  # numbers: a quarter of a megabyte in float64
-MOST_RIGHT = 20  # up to here the sum of all terms, too, stays below 53 bits
+MOST_RIGHT = 22  # up to here float32 holds 1/2 + h
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,15 @@ class Rescale:
     @property
     def fits(self) -> bool:
         """Whether float64 is exact, by the argument above."""
-        reach = 4 * max(abs(self.low), abs(self.high), 1)
-        saturates = all(2.0 ** (21 + each.exponent) > reach for each in self.multipliers)
-        exact = all(self.largest * each.mantissa < 1 << 52 for each in self.multipliers)
-        return (saturates or exact) and all(each.right <= MOST_RIGHT for each in self.multipliers)
+        return all(self._exact(each) or self._clipped(each) for each in self.multipliers)
+
+    def _exact(self, by: Multiplier) -> bool:
+        """Whether the sum of all terms has no more than 53 bits."""
+        return self.largest * by.mantissa + (1 << 31 + by.right) <= 1 << 53 and by.right <= MOST_RIGHT
+
+    def _clipped(self, by: Multiplier) -> bool:
+        """Whether whatever has more than 53 bits is clipped anyway."""
+        return 2.0 ** (22 + by.exponent) > max(abs(self.low), abs(self.high)) + 3
 
     @property
     def factors(self) -> Tensor:

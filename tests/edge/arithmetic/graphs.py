@@ -52,7 +52,7 @@ class Graph:
         return len(self.tensors) - 1
 
     def activation(self, shape, numbers, scale, zero_point):
-        scale = float(np.float32(scale))
+        scale = float(np.float32(np.clip(scale, 1e-20, 1e20)))
         quantization = (None, 0) if numbers == "float32" else (scale, zero_point)
         index = self.tensor(shape, numbers, *quantization)
         self.made.append(Activation(index, tuple(shape), numbers, scale, zero_point))
