@@ -1,4 +1,10 @@
-"""The ways in which a model can be quantised for the device, and which runtimes take each."""
+"""The ways in which a model can be quantised for the device, and which runtimes take each.
+
+The converter's calibrator works on activations in place: where an elementwise operator is the only one to use an
+activation, it gets the operator's result's range as well. Measured on a trained ResNet-8, the worst case with its
+sums: the mean logit error is 0.074 where true ranges give 0.068, with the same labels; with GroupNorm no difference
+shows. The ranges are left as the converter makes them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +26,8 @@ ALL: Final = ("tflm", "litert", "tflite-runtime")
 class Variant:
     """One way to quantise: `ask` tells TensorFlow's converter what is wanted, with the calibration records.
 
-    `runtimes` are those that execute the result: names from `edge.runtimes.RUNTIMES`. `finish` is what is left to do
+    `runtimes` are those that execute the result: names from `edge.runtimes.RUNTIMES`. One exception is known:
+    tflite-runtime 2.14 has no int16 RSQRT, and so refuses int16x8 models with a GroupNorm or LayerNorm. `finish` is what is left to do
     with the converter's file, given the float32 file of the same model.
     """
 
