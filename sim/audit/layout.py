@@ -89,7 +89,7 @@ def _differ(records: tuple[int, ...], takes: tuple[int, ...]) -> bool:
 def _assumed(records: tuple[int, ...], takes: tuple[int, ...], layout: Layout) -> str | None:
     if layout == "channels-first":
         return (
-            f"records of shape {records} were taken to be channels first, as torch keeps them; the file takes {takes}"
+            f"Records of shape {records} were taken to be channels first, as torch keeps them; the file takes {takes}."
         )
     if records != takes and len(_bare(takes)) > 1:
         return f"Records of shape {records} were taken in the order of the file's own {takes}."

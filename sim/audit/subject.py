@@ -185,7 +185,7 @@ def _words(subject: Subject) -> list[str]:
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!")) else f"{text}."
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _outcome(each: Tried) -> str:

@@ -24,6 +24,12 @@ def auc(row: AuditAttack | Control) -> str:
     return f"{row.auc:.2f} {interval(row.auc_ci)}"
 
 
+def span(ends: tuple[float, float]) -> str:
+    """An interval of times, to two figures."""
+    low, high = (f"{end:.2g}" if end < 10 else f"{end:,.0f}" for end in ends)
+    return f"{low} to {high}"
+
+
 def difference(row: Paired) -> str:
     """A paired difference in AUC with its interval."""
     return f"{row.auc_difference:+z.3f} [{row.ci[0]:+z.3f}, {row.ci[1]:+z.3f}]"
