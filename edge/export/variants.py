@@ -27,8 +27,8 @@ class Variant:
     """One way to quantise: `ask` tells TensorFlow's converter what is wanted, with the calibration records.
 
     `runtimes` are those that execute the result: names from `edge.runtimes.RUNTIMES`. One exception is known:
-    tflite-runtime 2.14 has no int16 RSQRT, and so refuses int16x8 models with a GroupNorm or LayerNorm. `finish` is what is left to do
-    with the converter's file, given the float32 file of the same model.
+    tflite-runtime 2.14 has no int16 RSQRT, and so refuses int16x8 models with a GroupNorm or LayerNorm. `finish` is
+    what is left to do with the converter's file, given the float32 file of the same model.
     """
 
     title: str
