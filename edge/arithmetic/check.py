@@ -22,7 +22,10 @@ def checked(artifact: Artifact) -> Compiled:
     """
     batched, inputs = compiled(artifact.model), _records(artifact.input)
     wanted = TFLM.run(artifact, inputs)
-    differing = int((batched(inputs) != wanted).any(axis=1).sum())
+    try:
+        differing = int((batched(inputs) != wanted).any(axis=1).sum())
+    except (IndexError, ValueError) as error:
+        raise CannotRunError(f"device-arithmetic cannot run this model: {error}") from error
     if differing:
         raise CannotRunError(
             f"device-arithmetic differs from TFLite Micro in {differing} of {len(inputs)} random records of this model"

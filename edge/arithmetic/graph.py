@@ -14,6 +14,7 @@ from edge.arithmetic import elementwise, moves, pools, products, softmax, tables
 from edge.arithmetic.kernel import Builder, Kernel
 from edge.arithmetic.network import Network, Node, Slot, network
 from edge.artifact import Levels
+from edge.runtimes.runtime import CannotRunError
 
 KERNELS: Final[dict[str, Builder]] = {
     "CONV_2D": products.convolution,
@@ -104,7 +105,12 @@ def compiled(model: bytes) -> Compiled:
 def _kernel(node: Node) -> Kernel:
     if node.kind not in KERNELS:
         raise node.refusal(f"is not supported; supported are {', '.join(sorted(KERNELS))}")
-    return KERNELS[node.kind](node)
+    try:
+        return KERNELS[node.kind](node)
+    except CannotRunError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise node.refusal(f"does not fit together: {error}") from error
 
 
 def _records(read: Network) -> int:

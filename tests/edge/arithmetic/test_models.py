@@ -135,6 +135,17 @@ def test_an_operator_that_is_not_supported_is_named():
         compiled(graph.packed(x, y))
 
 
+def test_a_file_that_does_not_fit_together_is_refused():
+    graph = Graph(np.random.default_rng(0))
+    x = graph.activation((1, 4), "int8", 0.1, 0)
+    y = graph.activation((1, 4), "int8", 0.1, 0)
+    graph.add("TRANSPOSE", [x.index, graph.constant(np.float32([0.5]), "float32")], y, "TransposeOptions")
+    graph.add("MEAN", [x.index, graph.constant(np.int32([9, 0, 1])), x.index], y)
+    graph.add("FULLY_CONNECTED", [x.index, graph.tensor((3, 0), "int8", 0.1)], y, "FullyConnectedOptions")
+    with pytest.raises(CannotRunError, match="device-arithmetic cannot run this model"):
+        compiled(graph.packed(x, y))
+
+
 def test_a_number_outside_an_operators_domain_is_refused_as_on_the_device():
     graph = Graph(np.random.default_rng(0))
     x = graph.activation((1, 4), "int8", 0.1, 0)
