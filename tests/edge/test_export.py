@@ -170,6 +170,7 @@ def test_an_unsupported_layer_is_named_with_its_place():
     assert "Supported: adaptive_avg_pool1d" in str(caught.value)
 
 
+BOUNDS = torch.arange(8.0)
 REFUSED = {
     "grouped convolution": ((4, 8), nn.Conv1d(4, 4, 3, groups=2), "groups=2"),
     "reflecting padding": ((3, 8), nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect"), "zeros"),
@@ -180,7 +181,7 @@ REFUSED = {
     "linear on windows": ((3, 8), nn.Linear(8, 4), "flatten first"),
     "group norm on a flattened map": ((4, 6), nn.Sequential(nn.Flatten(), nn.GroupNorm(2, 24)), "before the flatten"),
     "layer norm on a map": ((3, 8), nn.LayerNorm(8), "GroupNorm has one"),
-    "clipping to tensors": ((8,), Function(lambda x: x.clamp(min=torch.zeros(8))), "clamp"),
+    "clipping to tensors": ((8,), Function(lambda x: x.clamp(min=BOUNDS)), "clamp at"),
     "softmax over positions": ((3, 8), nn.Softmax(2), "runs over channels"),
     "joining positions": ((3, 8), Function(lambda x: torch.cat([x, x], 2)), "along dimension 2"),
     "cutting positions": ((3, 8), Function(lambda x: x[:, :, 1:4]), "along dimension 2"),
