@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edge.reading import FIXED, constant_of, kinds_of, packed, quantised, unpacked
+from edge.reading import FIXED
+from edge.tensors import constant_of, kinds_of, packed, quantised, unpacked
 
 _WITH_BIAS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 

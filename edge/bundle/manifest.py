@@ -12,6 +12,7 @@ from pydantic import Field
 from edge.artifact import Artifact, ArtifactError, Port
 from edge.bundle.facts import Facts, Part
 from edge.cost.macs import DAMAGE
+from edge.tensors import kinds_of, unpacked
 
 SCHEMA: Literal["seepage/bundle/1"] = "seepage/bundle/1"
 _UNKNOWN = {
@@ -75,8 +76,6 @@ class Manifest(Part):
 
 def graph_of(model: bytes) -> Graph:
     """Read a TFLite file. Raises `edge.artifact.ArtifactError` where it is none with one input and one output."""
-    from edge.reading import kinds_of, unpacked  # which brings torch
-
     artifact = Artifact.from_bytes(model)
     try:
         operators = Counter(kinds_of(unpacked(model)))

@@ -9,6 +9,7 @@ from math import prod
 from typing import Any, Final, Literal
 
 from edge.artifact import ArtifactError
+from edge.tensors import kinds_of, unpacked
 
 Numbers = Literal["int8", "int4 weights", "int16x8", "float32", "mixed"]
 CONVOLUTION: Final = "CONV_2D"
@@ -47,8 +48,6 @@ class Work:
 
 def count(model: bytes) -> Work:
     """Count the work of a TFLite file's main graph. Raises `ArtifactError` where the bytes are no TFLite file."""
-    from edge.reading import unpacked  # which brings torch
-
     try:
         return _count(list(_operators(unpacked(model))))
     except DAMAGE as error:
@@ -75,8 +74,6 @@ class _Operator:
 
 
 def _operators(whole: Any) -> Iterator[_Operator]:  # noqa: ANN401 - generated code, untyped
-    from edge.reading import kinds_of
-
     graph = whole.subgraphs[0]
     for kind, operator in zip(kinds_of(whole), graph.operators, strict=True):
         inputs = tuple(graph.tensors[index] for index in operator.inputs if index >= 0)

@@ -16,6 +16,7 @@ from edge.artifact import ArtifactError
 from edge.firmware.kernels import KERNEL_CALLS, Call
 from edge.firmware.operators import Place, data_of, shape_of, step_of
 from edge.runtimes.runtime import CannotRunError
+from edge.tensors import kinds_of, unpacked
 
 MOVES: Final = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")  # the same bytes in another shape
 ACROSS: Final = "takes an activation from before an operator that bakenn does not have, and not that operator's output"
@@ -74,8 +75,6 @@ def cut(model: bytes) -> Graph:
 
 
 def _cut(model: bytes) -> Graph:
-    from edge.reading import kinds_of, unpacked  # here, because it loads torch
-
     whole = unpacked(model)
     if len(whole.subgraphs) != 1:
         raise CannotRunError(f"the model has {len(whole.subgraphs)} graphs; firmware has one")

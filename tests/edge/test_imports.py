@@ -6,7 +6,10 @@ import sys
 import pytest
 
 HEAVY = ("tensorflow", "tflite_micro", "ai_edge_litert", "tflite_runtime")
-LIGHT = "edge.arena, edge.artifact, edge.check, edge.config, edge.devices, edge.runtimes"
+LIGHT = (
+    "edge.arena, edge.artifact, edge.bundle, edge.check, edge.config, edge.cost, edge.devices, edge.inspection, edge.remedy, "
+    "edge.runtimes, edge.sandbox, edge.tensors, edge.vela"
+)
 
 
 @pytest.mark.parametrize(("modules", "banned"), [("edge.export", HEAVY), (LIGHT, (*HEAVY, "torch"))])

@@ -10,8 +10,9 @@ from clients.models import MODELS, new_model
 from edge.artifact import Artifact
 from edge.export import VARIANTS, export, trace
 from edge.export.int4 import LARGEST, WeightsDifferError, with_int4_weights
-from edge.reading import constant_of, kinds_of, packed, parameters, read, unpacked
+from edge.reading import parameters, read
 from edge.runtimes import predict, run
+from edge.tensors import constant_of, kinds_of, packed, unpacked
 
 SHAPES = {
     "mlp": (20,),
