@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edge.devices import DEVICES
 
@@ -64,6 +64,12 @@ class EdgeConfig(BaseModel):
         if name not in DEVICES:
             raise ValueError(f"device '{name}' is not known; choose one of {', '.join(DEVICES)}")
         return name
+
+    @model_validator(mode="after")
+    def _roundable(self) -> EdgeConfig:
+        if self.round_ranges is not None and "int16x8" in self.variants:
+            raise ValueError("round_ranges moves int8 ranges: leave it out, or int16x8 out of variants")
+        return self
 
     @field_validator("variants")
     @classmethod

@@ -32,15 +32,20 @@ def _datasets() -> Rows:
 def _models() -> Rows:
     from clients.models import MODELS
 
-    return [{"name": name, "what": entry.title, "width": str(entry.width)} for name, entry in MODELS.items()]
+    return [
+        {"name": name, "what": entry.title, "width": str(entry.width), "task": entry.task}
+        for name, entry in MODELS.items()
+    ]
 
 
 def _attacks() -> Rows:
+    from attacks.audited import AUDITED
     from attacks.calibration_set import CALIBRATION_RANGES
     from attacks.recoveries import RECOVERIES
     from attacks.registry import ATTACKS
 
     rows = [(a.name, a.title, a.needs[-1], a.source) for a in ATTACKS.values()]
+    rows += [(a.name, a.title, f"{a.needs[-1]}; in `seepage audit`", a.source) for a in AUDITED.values()]
     rows += [(r.name, r.title, r.needs, r.source) for r in RECOVERIES.values()]
     ranges = CALIBRATION_RANGES
     rows.append((ranges.name, ranges.title, "nothing: runs unless edge.calibration is population", ranges.source))

@@ -25,6 +25,12 @@ def preflight(scenario: Scenario) -> None:
             "edge.head: devices train their last layer without noise, so [privacy.record] would promise what does not "
             "hold. Leave one of the two tables out"
         )
+    for table, training in (("training", scenario.training), ("personalization", scenario.personalization)):
+        if training.quantization_aware and scenario.privacy.record:
+            faults.append(
+                f"{table}.quantization_aware: DP-SGD needs gradients of single records, which training with rounding "
+                "does not give. Leave it or [privacy.record] out"
+            )
     faults += [] if faults else [*tampering_faults(scenario), *protection_faults(scenario)]
     if faults:
         raise InputError("\n".join(faults))

@@ -37,6 +37,8 @@ KERNELS: Final[dict[str, Builder]] = {
     "CONCATENATION": moves.concatenation,
     "STRIDED_SLICE": moves.strided_slice,
 }
+# What computes the shape that a RESHAPE is to have, where a batch was left open; tensors say their shapes themselves.
+_SHAPES: Final = ("SHAPE", "STRIDED_SLICE", "PACK")
 # Numbers in the largest activation of a batch, 4 megabytes of float32: in larger batches convolutions gain nothing.
 _BATCH_NUMBERS: Final = 1 << 20
 _MOST_RECORDS: Final = 1024
@@ -91,13 +93,14 @@ def compiled(model: bytes) -> Compiled:
     Raises `CannotRunError` naming the operator that is not supported, or not in this form.
     """
     read = network(model)
-    computed = {read.source.index} | {node.output.index for node in read.nodes}
-    uses = [tuple(slot.index for slot in node.inputs if slot and slot.index in computed) for node in read.nodes]
+    nodes = [node for node in read.nodes if not (node.kind in _SHAPES and node.output.numbers == "int32")]
+    computed = {read.source.index} | {node.output.index for node in nodes}
+    uses = [tuple(slot.index for slot in node.inputs if slot and slot.index in computed) for node in nodes]
     last = {index: position for position, inputs in enumerate(uses) for index in inputs}
     last[read.result.index] = len(uses)
     steps = [
         _Step(_kernel(node), inputs, node.output.index, tuple(i for i in set(inputs) if last[i] == position))
-        for position, (node, inputs) in enumerate(zip(read.nodes, uses, strict=True))
+        for position, (node, inputs) in enumerate(zip(nodes, uses, strict=True))
     ]
     return Compiled(tuple(steps), read.source, read.result, _records(read))
 

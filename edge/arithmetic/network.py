@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge.reading import kinds_of, unpacked
 from edge.runtimes.runtime import CannotRunError
+from edge.tensors import kinds_of, unpacked
 
 _SIZES: Final = {"int8": (-128, 127), "int16": (-(1 << 15), (1 << 15) - 1)}
 

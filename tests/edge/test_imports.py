@@ -7,8 +7,8 @@ import pytest
 
 HEAVY = ("tensorflow", "tflite_micro", "ai_edge_litert", "tflite_runtime")
 LIGHT = (
-    "edge.arena, edge.artifact, edge.bundle, edge.check, edge.config, edge.cost, edge.devices, edge.inspection, edge.remedy, "
-    "edge.runtimes, edge.sandbox, edge.tensors, edge.vela"
+    "edge.arena, edge.artifact, edge.bundle, edge.check, edge.config, edge.cost, edge.devices, edge.inspection, "
+    "edge.remedy, edge.runtimes, edge.sandbox, edge.tensors, edge.vela"
 )
 
 
