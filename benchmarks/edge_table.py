@@ -291,7 +291,12 @@ def equality_cells(row: dict[str, Any], notes: dict[str, int]) -> Iterable[str]:
 def speed_cells(row: dict[str, Any]) -> Iterable[str]:
     formats = {"instructions": ",", "per_mac": ".2f", "flash": ",", "ram": ",", "stack": ","}
     known = (format(row["qemu"][key], how) if key in row["qemu"] else "-" for key, how in formats.items())
-    return row["model"], row["variant"], *known, "{:.3g} to {:.3g}".format(*row["milliseconds"])
+    return (
+        row["model"],
+        row["variant"],
+        *known,
+        " to ".join(f"{end:,.0f}" if end >= 100 else f"{end:.3g}" for end in row["milliseconds"]),
+    )
 
 
 def board_cells(board: str, found: dict[str, dict[str, Any]]) -> Iterable[str]:
