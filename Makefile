@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TWO := -n 2 --dist loadfile  # two at a time, the tests of one file together: they share what is costly to make
 TYPED := -p sim -p clients -p server -p edge -p attacks
 
 .PHONY: quickstart test test-slow check install lock readme clean
@@ -11,10 +12,10 @@ quickstart: $(READY)
 	$(BIN)/seepage run scenarios/quickstart.toml
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(TWO)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(TWO)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from edge.sandbox.wire import Header
 __all__ = ["SANDBOXED", "Answers", "Limits", "UnusableFileError", "answers", "arena", "can_load"]
 
 SANDBOXED: Final = tuple(name for name in ("tflm", "device-arithmetic", "litert") if name in RUNTIMES)
-_MARGIN: Final = 4096  # bytes that setting a model up may need beyond running it; the most seen was some 500
+_MARGIN: Final = 1 << 16  # bytes that setting a model up may need beyond running it; the most seen was 4,700
 _STEP: Final = 16  # bytes; what allocations are aligned to
 
 
@@ -74,10 +74,20 @@ def arena(model: bytes, limits: Limits | None = None) -> int:
     count = parent.do({"job": "counts"}, limits, model)[0].get("bytes")
     if type(count) is not int or not 0 < count <= limits.memory_bytes:
         raise UnusableFileError("TFLite Micro's count of the arena cannot be read")
-    for size in range(count, count + _MARGIN, _STEP):
-        if _fits(model, size, limits):
-            return size
-    raise UnusableFileError(f"TFLite Micro counts {count} bytes of arena and does not load with {_MARGIN} more")
+    low, more = count - _STEP, 0  # does not fit; what was added to the count
+    while not _fits(model, count + more, limits):
+        if more >= max(count, _MARGIN):
+            raise UnusableFileError(f"TFLite Micro counts {count} bytes of arena and does not load with {more} more")
+        low, more = count + more, max(_STEP, 2 * more)
+    return _smallest(model, low, count + more, limits)
+
+
+def _smallest(model: bytes, low: int, high: int, limits: Limits) -> int:
+    """By halves, between an arena that is too small and one that is not."""
+    while high - low > _STEP:
+        middle = low + (high - low) // _STEP // 2 * _STEP
+        low, high = (low, middle) if _fits(model, middle, limits) else (middle, high)
+    return high
 
 
 def _fits(model: bytes, size: int, limits: Limits) -> bool:

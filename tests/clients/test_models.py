@@ -154,9 +154,7 @@ def test_the_autoencoder_squeezes_and_returns_as_many_numbers_as_it_is_given(wid
 
 
 def test_no_federation_trains_an_autoencoder():
-    with pytest.raises(
-        ValidationError, match=r"'autoencoder' rebuilds its input and .* choose one of mlp"
-    ):
+    with pytest.raises(ValidationError, match=r"'autoencoder' rebuilds its input and .* choose one of mlp"):
         ModelConfig(name="autoencoder")
 
 

@@ -150,9 +150,7 @@ def test_int8_is_a_protection_only_where_the_interval_lies_below_zero(results):
     assert "Rounding to int8 protects to some extent: the largest of 2 differences in AUC is -0.04" in text
     assert "is left." in text
     assert "by luck" not in text.split("is left.")[1].split("\n")[0]
-    assert "is left. One of several can lie below 0 by luck." in said(
-        with_differences(results, "rounding", fall, flat)
-    )
+    assert "is left. One of several can lie below 0 by luck." in said(with_differences(results, "rounding", fall, flat))
 
 
 def test_simulated_clients_are_not_called_people(results):

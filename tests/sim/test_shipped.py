@@ -1,4 +1,4 @@
-"""Further variants and heads trained on the device: exported, checked, attacked, compared; and bundles of what ships."""
+"""Further variants and heads trained on the device: exported, checked, attacked, compared; bundles of what ships."""
 
 from __future__ import annotations
 
