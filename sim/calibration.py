@@ -24,7 +24,7 @@ from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name
 from sim.given import federation_of, stored_model
 from sim.holder import opened
-from sim.observe import population
+from sim.references import population
 from sim.results import CalibrationLeak, Called
 from sim.scenario import Scenario
 from sim.score import Score, clopper_pearson, score

@@ -7,8 +7,9 @@ import pytest
 
 from attacks.observation import Guess, Observation, Oracle, QueriesRefusedError
 from sim.given import federation_of
-from sim.observe import candidates, population
+from sim.observe import candidates
 from sim.owner import flagged, launch_watched
+from sim.references import population
 from sim.scenario import Scenario
 
 SCENARIO = Scenario.model_validate(
