@@ -12,6 +12,7 @@ from sim.results import Control
 MOST_SAID = 3
 SLIGHT = 0.55  # an AUC that says something of the crowd and hardly anything of one person
 _NO_MORE = "That is no proof that nothing leaks"
+NEGLIGIBLE = 0.005  # of an AUC: nobody acts on less
 
 
 def shown(text: str) -> str:
@@ -237,6 +238,7 @@ def _host(host: HostAndDevice | None) -> Iterator[str]:
     if host.attack and host.auc_difference is not None and host.auc_difference_ci is not None and host.rows_differing:
         low, high = host.auc_difference_ci
         settled = "no difference is settled" if low <= 0 <= high else "what leaks depends on the runtime"
+        settled = "too little to matter" if max(-low, high) < NEGLIGIBLE else settled
         yield (
             f"Asked on the host instead, the AUC of {host.attack} changes by {host.auc_difference:+z.3f} "
             f"[{low:+z.3f}, {high:+z.3f}]: {settled}."

@@ -1,0 +1,94 @@
+"""Whose models these are: what they are good for, and who is exposed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from sim.results.part import Interval, Part, Precision
+
+
+class Utility(Part):
+    """Accuracy on held-out records, all clients pooled, with the worst client beside it."""
+
+    accuracy: float
+    accuracy_ci: Interval
+    worst_client: float
+    member_accuracy: float
+
+
+class Utilities(Part):
+    """Of the global model, the personal models, and the personal models that ship, as the device computes them.
+
+    `beside` has the personal models of the other variants, and those whose last layer the device trained ("head").
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    global_: Utility = Field(alias="global")
+    personal: Utility
+    device: Utility
+    beside: dict[Precision, Utility] = Field({})
+
+
+class ClientResult(Part):
+    """One client: a person's device. `exposure` is the AUC of `exposure_attack` on this client's records alone.
+
+    It is null for a newcomer where that attack is on the global model, which no record of a newcomer's is in.
+    """
+
+    client: int
+    name: str
+    person: str
+    participates: bool = Field(description="false for a newcomer, who only fine-tunes the finished global model")
+    members: int
+    nonmembers: int
+    accuracy_global: float
+    accuracy_personal: float
+    accuracy_device: float
+    exposure: float | None
+    exposure_ci: Interval | None
+
+
+class PersonResult(Part):
+    """The same, over all devices of one person."""
+
+    person: str
+    clients: int
+    members: int
+    nonmembers: int
+    exposure: float
+    exposure_ci: Interval
+
+
+class DataCard(Part):
+    """Where the data came from."""
+
+    source: str
+    title: str
+    licence: str
+    synthetic: bool
+    records: int
+    classes: list[str]
+    clients: int
+    people: int = Field(description="as many as clients where these are simulated")
+    natural: bool = Field(description="whether the clients are the data's own devices; if not, they are simulated")
+
+
+class PopulationCard(Part):
+    """The attacker's own records, and the assumption they stand for."""
+
+    who: Literal["other-people", "same-people"]
+    people: int
+    records: int
+    assumption: str
+
+
+class RoundResult(Part):
+    """One round: whose updates went in, and the broadcast model's accuracy on all clients' held-out records."""
+
+    round: int
+    clients: list[int]
+    accuracy: float
+    dropped: dict[str, str] = Field(description="client -> why its update is missing")
+    refused: str = Field(description="why the round changed nothing, if it did not")
