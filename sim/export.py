@@ -20,10 +20,10 @@ from edge.check import compare
 from edge.coarse import coarse_ranges
 from edge.config import Variant
 from edge.cost import Estimate, Work, count, energy, latency
-from edge.devices import DEVICES, fits
+from edge.devices import DEVICES, Device, fits
 from edge.export import export as export_model
 from edge.export import trace
-from edge.vela import compile_for_npu
+from edge.vela import VelaError, compile_for_npu
 from sim.data.federation import ClientData, Labelled
 from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name, write_atomically
@@ -144,10 +144,8 @@ def _check(scenario: Scenario, folder: RunFolder, job: Export, arena: int) -> Ed
     x = np.concatenate([client.held_out[0] for client in owners])
     found = compare(Artifact.from_bytes(blob, scenario.edge.output), x, logits(model, x))
     device, work = DEVICES[scenario.edge.device], count(blob)
-    compiled = compile_for_npu(blob, device.npu) if device.npu else None
-    size = compiled.sizes(arena) if compiled else (len(blob), arena)
+    size, time = _on_board(blob, arena, work, device)
     fit = fits(device, *size, operators=kinds(work))
-    time = compiled.latency if compiled else latency(work, device)
     return EdgeResult(
         artifact=f"edge/{file.name}",
         variant=job.variant,
@@ -167,6 +165,18 @@ def _check(scenario: Scenario, folder: RunFolder, job: Export, arena: int) -> Ed
         litert_rows_differing=found.litert_rows_differing,
         litert_labels_differing=found.litert_labels_differing,
     )
+
+
+def _on_board(blob: bytes, arena: int, work: Work, device: Device) -> tuple[tuple[int, int], Estimate]:
+    """Flash and RAM for the model in bytes, and what one inference takes; on an NPU as its compiler has them."""
+    if device.npu is None:
+        return (len(blob), arena), latency(work, device)
+    try:
+        compiled = compile_for_npu(blob, device.npu)
+    except VelaError as error:
+        why = f"{error}, so it is taken to run on the processor beside {device.npu}, whose speed is not known"
+        return (len(blob), arena), Estimate(None, "ms", why)
+    return compiled.sizes(arena), compiled.latency
 
 
 def _estimated(found: Estimate) -> Estimated:
