@@ -257,6 +257,7 @@ def test_a_kind_that_cannot_be_listed(seepage):
 
 
 def test_every_listed_data_set_model_and_attack_is_one(seepage):
+    from attacks.audited import AUDITED
     from attacks.recoveries import RECOVERIES
     from attacks.registry import ATTACKS
     from clients.models import MODELS
@@ -264,7 +265,7 @@ def test_every_listed_data_set_model_and_attack_is_one(seepage):
 
     listing = json.loads(seepage("list", "--json").out)
     assert [row["name"] for row in listing["models"]] == list(MODELS)
-    assert [row["name"] for row in listing["attacks"]] == [*ATTACKS, *RECOVERIES, "calibration-ranges"]
+    assert [row["name"] for row in listing["attacks"]] == [*ATTACKS, *AUDITED, *RECOVERIES, "calibration-ranges"]
     assert [row["name"] for row in listing["datasets"]] == list(DATASETS)
     assert {row["name"] for row in listing["scenarios"]} == {path.stem for path in shipped_scenarios()}
 
