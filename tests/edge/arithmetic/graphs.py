@@ -364,7 +364,7 @@ OPERATORS: dict[str, Callable[[Graph, Activation], Activation]] = {
 }
 WIDE = (  # with int16 activations
     *MAPS,
-    *("FULLY_CONNECTED", "ADD", "MUL", "MEAN", "PAD", "RESHAPE", "SOFTMAX", "QUANTIZE", "LEAKY_RELU"),
+    *("FULLY_CONNECTED", "ADD", "MEAN", "PAD", "RESHAPE", "SOFTMAX", "QUANTIZE", "LEAKY_RELU"),
 )
 
 
