@@ -13,7 +13,11 @@ FEW, MANY = 150, 4000
 SEEDS = st.integers(0, 2**32 - 1)
 ROW = st.lists(st.sampled_from(sorted(OPERATORS)), min_size=1, max_size=4)
 WIDE_ROW = st.lists(st.sampled_from(sorted(WIDE)), min_size=1, max_size=4)
-SHARED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
+SHARED = {
+    "deadline": None,
+    "derandomize": True,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+}
 
 
 def holds(differing, kinds, seed, numbers="int8", float_ends=False):
