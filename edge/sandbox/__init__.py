@@ -22,7 +22,7 @@ from edge.sandbox.wire import Header
 
 __all__ = ["SANDBOXED", "Answers", "Limits", "UnusableFileError", "answers", "arena", "can_load"]
 
-SANDBOXED: Final = tuple(name for name in ("tflm", "device-arithmetic", "litert") if name in RUNTIMES)
+SANDBOXED: Final = ("tflm", "device-arithmetic", "litert")
 _MARGIN: Final = 1 << 16  # bytes that setting a model up may need beyond running it; the most seen was 4,700
 _STEP: Final = 16  # bytes; what allocations are aligned to
 

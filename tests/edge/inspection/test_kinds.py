@@ -9,7 +9,6 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edge.cost import count
 from edge.inspection import inspect, read
-from edge.runtimes import RUNTIMES
 from edge.sandbox import UnusableFileError, answers
 
 # What is made: its kind, its format, whether it is a device model, and words of the verdict.
@@ -122,7 +121,6 @@ def test_the_host_and_the_device_are_compared(exported, trained):
     assert compared.largest_difference == np.abs(device - host).max()
 
 
-@pytest.mark.skipif("device-arithmetic" not in RUNTIMES, reason="there is no device-arithmetic here")
 def test_the_device_s_arithmetic_is_equal_in_the_sandbox_too(inspected):
     exact = inspected("full-int8").tried("device-arithmetic")
     assert (exact.outcome, exact.rows_differing, exact.largest_difference) == ("takes", 0, 0.0)
