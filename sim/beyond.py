@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from attacks.observation import Observation, VantageLacksError
@@ -33,9 +33,10 @@ def beyond_membership(
     scenario: Scenario, folder: RunFolder, federation: Federation, targets: list[Target], progress: Progress
 ) -> Beyond:
     """Those of these attacks that the scenario names, by whoever aggregates, on the clients of `federation`."""
-    observation = next(o for target in targets for o in target.observations if len(o.rounds))
-    found = Beyond()
-    attempts = _attempts(scenario, folder, federation, observation, found)
+    target = next(target for target in targets if target.vantage in ("server", "aggregator"))
+    observation, found = target.observations[0], Beyond()
+    took_part = replace(federation, clients=tuple(c for c in federation.clients if c.client in target.trained))
+    attempts = _attempts(scenario, folder, took_part, observation, found)
     attempts[participation.PARTICIPATION] = lambda: found.participations.extend(
         participation.who_took_part(scenario, targets, federation)
     )
@@ -45,6 +46,8 @@ def beyond_membership(
     with progress.stage("attacking more than membership", len(named)):
         for name in named:
             try:
+                if not took_part.clients:
+                    raise VantageLacksError(f"attack '{name}': no round released anything of a client that is scored")
                 attempts[name]()
             except VantageLacksError as lack:
                 found.refused.append(_refusal(name, observation, lack))
@@ -55,7 +58,7 @@ def beyond_membership(
 def _attempts(
     scenario: Scenario, folder: RunFolder, federation: Federation, observation: Observation, found: Beyond
 ) -> dict[str, Callable[[], None]]:
-    """For each attack the call that adds its rows to `found`."""
+    """For each attack the call that adds its rows to `found`. `federation`: the clients whose updates there are."""
     given = scenario, observation, federation
     return {
         **{name: partial(_records, name, scenario, observation, federation, found) for name in ATTEMPTS},

@@ -18,6 +18,7 @@ def findings(results: Results) -> list[str]:
     """Sentences about one run, the most important first. `results.findings` is not read, so it may be empty."""
     parts = (
         _data,
+        _never_trained,
         _controls,
         recovered.sentences,
         beyond.sentences,
@@ -47,6 +48,14 @@ def findings(results: Results) -> list[str]:
 def _data(results: Results) -> Iterator[str]:
     if results.data.synthetic:
         yield ("The data is synthetic: these figures show that the tool works, and say nothing about any real person.")
+
+
+def _never_trained(results: Results) -> Iterator[str]:
+    if results.data.never_trained:
+        yield (
+            f"Not in the global model: {words.never_trained(results.data)}. Against it and the updates they are"
+            " non-members. Where clients' data differ, telling those clients from the others is a part of such an AUC."
+        )
 
 
 def _controls(results: Results) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,9 +28,14 @@ Scores = Float[np.ndarray, " records"]
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Who was a member, for all clients' records in client order. It never enters an Observation."""
+    """Who was a member, for all clients' records in client order. It never enters an Observation.
+
+    A coin says whether a client trains on a record, if it trains. A record is a member of what is attacked if its coin
+    says so and its client is one of those that trained it: `of_model`.
+    """
 
     member: Bool[np.ndarray, " records"]
+    trained: Bool[np.ndarray, " records"]  # whether the record's client trained what is attacked
     client: Int[np.ndarray, " records"]
     person: Shaped[np.ndarray, " records"]
     label: Int[np.ndarray, " records"]
@@ -38,7 +43,24 @@ class Truth:
 
     def of(self, rows: Bool[np.ndarray, " records"]) -> Truth:
         """The part of some records."""
-        return Truth(self.member[rows], self.client[rows], self.person[rows], self.label[rows], self.classes)
+        return Truth(
+            member=self.member[rows],
+            trained=self.trained[rows],
+            client=self.client[rows],
+            person=self.person[rows],
+            label=self.label[rows],
+            classes=self.classes,
+        )
+
+    def of_model(self, trained: Collection[int]) -> Truth:
+        """Against something that only the clients `trained` trained: all records of other clients are non-members."""
+        rows = self.trained & np.isin(self.client, list(trained))
+        return replace(self, member=self.member & rows, trained=rows)
+
+    @property
+    def both_sides(self) -> bool:
+        """Whether there are members and non-members: without either nothing can be told apart."""
+        return bool(self.member.any() and not self.member.all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +73,12 @@ class Judged:
 
 
 def truth_of(federation: Federation) -> Truth:
-    """The federation's truth."""
+    """The coins of all clients: the truth of their personal models, which each made of its own members."""
     clients = federation.clients
+    member = np.concatenate([c.member for c in clients])
     return Truth(
-        member=np.concatenate([c.member for c in clients]),
+        member=member,
+        trained=np.ones_like(member),
         client=np.repeat([c.client for c in clients], [len(c.y) for c in clients]),
         person=np.repeat([c.person for c in clients], [len(c.y) for c in clients]),
         label=np.concatenate([c.y for c in clients]),
@@ -202,7 +226,13 @@ def _arms(scenario: Scenario, target: Target, scores: Scores, truth: Truth, purp
 
 
 def _judge(scenario: Scenario, target: Target, attack: str, truth: Truth) -> Judged:
-    truth = truth.of(truth.client < target.clients)
+    """Raises VantageLacksError also where nothing of the clients that are scored was trained on."""
+    truth = truth.of(truth.client < target.clients).of_model(target.trained)
+    if not truth.both_sides:
+        raise VantageLacksError(
+            f"attack '{attack}' tells members from non-members, and no round released anything that the clients that "
+            "are scored had trained: the model has no members among their records"
+        )
     purpose = f"{target.vantage}/{target.target}/{target.precision}{'/label' if target.output == 'label' else ''}"
     guesses = guess_all(scenario, attack, target.observations, purpose)
     scored = score_guesses(scenario, guesses, truth, f"{purpose}/{attack}")

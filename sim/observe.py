@@ -37,7 +37,7 @@ from sim.results import Precision
 from sim.scenario import Scenario
 from sim.shipped import HEAD, answers, artifact, of_devices
 from sim.tampering import scored
-from sim.transcript import ServerRounds
+from sim.transcript import ServerRounds, trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Target:
     """One row of the results before any attack: who attacks which model. One observation per attacked model.
 
     The observations' candidates, one after the other, are all records of the first `clients` clients, in their order.
+    `trained` are the clients that trained what is attacked; records of all others are no members of it.
     """
 
     vantage: Vantage
@@ -52,6 +53,7 @@ class Target:
     precision: Precision
     output: Output | None
     clients: int
+    trained: tuple[int, ...]
     observations: tuple[Observation, ...]
 
 
@@ -76,11 +78,14 @@ def observe(scenario: Scenario, folder: RunFolder, prepared: Prepared) -> list[T
             for p in of_devices(scenario)
         ),
     ]
+    everybody, took_part = tuple(client.client for client in federation.clients), trained(folder.transcript)
     targets = []
     for vantage, precision, output, observations in vantages:
-        of_one = vantage == "query"
-        clients = len(federation.clients) if of_one else federation.participants
-        targets.append(Target(vantage, "personal" if of_one else "global", precision, output, clients, observations))
+        if vantage == "query":
+            target = Target(vantage, "personal", precision, output, len(everybody), everybody, observations)
+        else:
+            target = Target(vantage, "global", precision, output, federation.participants, took_part, observations)
+        targets.append(target)
     if any("file of the model" in ATTACKS[name].needs for name in scenario.attacks.names if name in ATTACKS):
         targets.append(view.holder(next(t for t in targets if (t.vantage, t.precision) == ("query", shipped))))
     targets += [_malicious(scenario, folder, kind) for kind in kinds(scenario)]
@@ -93,7 +98,9 @@ def _malicious(scenario: Scenario, folder: RunFolder, kind: Kind) -> Target:
     assert seen.client is not None
     clients = int(seen.client.max()) + 1
     attacked: Literal["global", "personal"] = "personal" if kind == "personalize" else "global"
-    return Target("malicious-server", attacked, "float32", None, clients, (seen,))
+    answered = {client for probe in seen.probes for client in probe.clients}
+    took_part = tuple(sorted({*trained(folder.transcript), *answered}))
+    return Target("malicious-server", attacked, "float32", None, clients, took_part, (seen,))
 
 
 def _worth_labels(scenario: Scenario, target: Target) -> bool:

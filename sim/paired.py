@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from clients.randomness import generator
-from sim.judge import Judged, Truth
+from sim.judge import Judged
 from sim.report.words import target_of
 from sim.results import Comparison, Question
 from sim.scenario import Scenario
@@ -18,12 +20,13 @@ _GLOBAL: _Model = ("global-user", "global", "float32")
 _PERSONAL: _Model = ("query", "personal", "float32")
 
 
-def comparisons(scenario: Scenario, judged: list[Judged], truth: Truth) -> list[Comparison]:
+def comparisons(scenario: Scenario, judged: list[Judged]) -> list[Comparison]:
     """What personalising, and what going onto a device, does to every attack that was tried on both models."""
     sides: list[tuple[Question, _Model, _Model]] = [("personalising", _GLOBAL, _PERSONAL)]
     sides += [("rounding", _GLOBAL, ("global-user", "global", variant)) for variant in scenario.edge.variants]
     sides += [("rounding", _PERSONAL, ("query", "personal", precision)) for precision in of_devices(scenario)]
-    return [_compare(scenario, question, before, after, truth) for question, before, after in _pairs(judged, sides)]
+    compared = (_compare(scenario, question, before, after) for question, before, after in _pairs(judged, sides))
+    return [each for each in compared if each is not None]
 
 
 def _pairs(
@@ -40,12 +43,19 @@ def _pairs(
                 yield question, found[attack, *before], found[attack, *after]
 
 
-def _compare(scenario: Scenario, question: Question, before: Judged, after: Judged, truth: Truth) -> Comparison:
+def _compare(scenario: Scenario, question: Question, before: Judged, after: Judged) -> Comparison | None:
+    """On the records of clients that trained both models: for theirs alone the truth about both is the same.
+
+    None where these have no members, or no non-members.
+    """
     attack, models = before.result.attack, (target_of(before.result), target_of(after.result))
     rng = generator(scenario.seed, "difference", question, attack, *models)
     shared = min(len(before.scores), len(after.scores))  # participants come first, and newcomers are in no global model
-    member, person = truth.member[:shared], truth.person[:shared]
-    found = auc_difference(before.scores[:shared], after.scores[:shared], member, person, rng)
+    both = np.flatnonzero(before.truth.trained[:shared] & after.truth.trained[:shared])
+    truth = after.truth.of(both)
+    if not truth.both_sides:
+        return None
+    found = auc_difference(before.scores[both], after.scores[both], truth.member, truth.person, rng)
     return Comparison(
         attack=attack,
         question=question,

@@ -1,4 +1,7 @@
-"""Membership of a person: did somebody take part in training at all? Newcomers are those who did not."""
+"""Membership of a person: did somebody take part in training at all?
+
+Newcomers did not, nor did clients that were in no round that released anything.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def who_took_part(scenario: Scenario, targets: list[Target], federation: Federat
 def _ask(scenario: Scenario, target: Target, federation: Federation) -> ParticipationResult:
     """About records that nobody trained on, of people who took part and of newcomers alike."""
     people = {person: number for number, person in enumerate(federation.people)}
-    took_part = {people[client.person] for client in federation.clients if client.client < federation.participants}
+    took_part = {people[client.person] for client in federation.clients if client.client in target.trained}
     _refuse_few(len(took_part), len(people) - len(took_part))
     fresh = [client.held_out for client in federation.clients]
     owner = np.repeat([people[client.person] for client in federation.clients], [len(y) for _, y in fresh])

@@ -16,7 +16,7 @@ from sim import transcript
 from sim.beyond import Beyond
 from sim.budgets import budgets
 from sim.calibration import calibration_leak
-from sim.data.federation import Federation
+from sim.data.federation import ClientData, Federation
 from sim.export import calibration_card, checks
 from sim.findings import findings
 from sim.folder import RunFolder, read_stages
@@ -70,6 +70,8 @@ def summarise(
     correct: Mapping[tuple[str, Precision], Correct] = {
         (t.target, t.precision): _correct(t, candidates(federation.clients)) for t in targets if t.output is not None
     }
+    took_part = transcript.trained(folder.transcript)
+    of_global = truth.of_model(took_part)
     honest = [each for each in judged if each.result.vantage != "malicious-server"] or judged
     strongest = max(honest, key=lambda each: (len(each.scores), each.result.auc))  # rather one that reaches everybody
     results = Results(
@@ -78,21 +80,21 @@ def summarise(
         seed=scenario.seed,
         versions=_versions(),
         timing=read_stages(folder),
-        data=_data_card(scenario, federation_of(scenario)),
+        data=_data_card(scenario, federation_of(scenario), _never_trained(federation, took_part)),
         population=_population_card(scenario, federation),
         model=_model_card(scenario),
         rounds=transcript.summaries(folder.transcript),
         utility=Utilities(
-            global_=_utility(correct["global", "float32"], truth),
-            personal=_utility(correct["personal", "float32"], truth),
-            device=_utility(correct["personal", scenario.edge.variants[0]], truth),
-            beside={p: _utility(correct["personal", p], truth) for p in of_devices(scenario)[1:]},
+            global_=_utility(correct["global", "float32"], truth, of_global),
+            personal=_utility(correct["personal", "float32"], truth, truth),
+            device=_utility(correct["personal", scenario.edge.variants[0]], truth, truth),
+            beside={p: _utility(correct["personal", p], truth, truth) for p in of_devices(scenario)[1:]},
         ),
         budgets=budgets(scenario, _participation(folder)),
         protection=_protection(scenario, folder, correct, truth),
         attacks=[each.result for each in judged],
         refused=refused,
-        comparisons=comparisons(scenario, judged, truth),
+        comparisons=comparisons(scenario, judged),
         recoveries=recoveries,
         probes=watch(scenario, folder, judged),
         reconstructions=beyond.reconstructions,
@@ -180,14 +182,17 @@ def _correct(target: Target, everybody: Records) -> Correct:
     return np.concatenate(hits)
 
 
-def _utility(correct: Correct, truth: Truth) -> Utility:
-    held_out = ~truth.member
+def _utility(correct: Correct, coins: Truth, truth: Truth) -> Utility:
+    """Accuracy on what every coin held out, so that models are compared on the same records; on the model's members as
+    `truth` has them.
+    """
+    held_out = ~coins.member
     hits, records = int(correct[held_out].sum()), int(held_out.sum())
     return Utility(
         accuracy=hits / records,
         accuracy_ci=accuracy_interval(hits, records),
-        worst_client=min(_accuracy(correct, held_out & (truth.client == c)) for c in np.unique(truth.client)),
-        member_accuracy=_accuracy(correct, truth.member),
+        worst_client=min(_accuracy(correct, held_out & (coins.client == c)) for c in np.unique(coins.client)),
+        member_accuracy=_accuracy(correct, truth.member) if truth.member.any() else None,
     )
 
 
@@ -230,7 +235,8 @@ def _people(scenario: Scenario, strongest: Judged) -> list[PersonResult]:
     for person in dict.fromkeys(truth.person.tolist()):
         rows = truth.person == person
         exposure = _exposure(scenario, strongest, rows, f"person {person}")
-        assert exposure is not None
+        if exposure is None:
+            continue
         results.append(
             PersonResult(
                 person=person,
@@ -245,15 +251,20 @@ def _people(scenario: Scenario, strongest: Judged) -> list[PersonResult]:
 
 
 def _exposure(scenario: Scenario, strongest: Judged, rows: Correct, purpose: str) -> Score | None:
-    """Of these of all clients' records; None where the attack does not reach them."""
+    """Of these of all clients' records; None where the attack does not reach them, or none is in what it attacks."""
     rows = rows[: len(strongest.scores)]
-    if not rows.any():
-        return None
     part, rng = strongest.truth.of(rows), generator(scenario.seed, "exposure", purpose)
+    if not part.both_sides:
+        return None
     return score(strongest.scores[rows], part.member, part.person, part.client, rng)
 
 
-def _data_card(scenario: Scenario, federation: Federation) -> DataCard:
+def _never_trained(federation: Federation, took_part: tuple[int, ...]) -> list[ClientData]:
+    """The clients that were to help train the global model, and of which nothing went into it."""
+    return [c for c in federation.clients if c.client < federation.participants and c.client not in took_part]
+
+
+def _data_card(scenario: Scenario, federation: Federation, never_trained: list[ClientData]) -> DataCard:
     return DataCard(
         source=federation.source,
         title=federation.title,
@@ -264,6 +275,8 @@ def _data_card(scenario: Scenario, federation: Federation) -> DataCard:
         clients=len(federation.clients),
         people=len(federation.people),
         natural=scenario.data.partition == "natural",
+        never_trained=[client.client for client in never_trained],
+        never_trained_records=sum(map(len, never_trained)),
     )
 
 

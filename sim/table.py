@@ -240,7 +240,12 @@ def _accuracy(results: Results) -> Table:
     for target, precision, utility in words.utilities(results):
         name = f"{target} {precision}{'' if precision == 'float32' else ', on the device'}"
         pooled = f"{words.rate(utility.accuracy)} {words.interval(utility.accuracy_ci)}"
-        cells = (name, pooled, words.rate(utility.worst_client), words.rate(utility.member_accuracy))
+        cells = (
+            name,
+            pooled,
+            words.rate(utility.worst_client),
+            words.rate(utility.member_accuracy, missing="no members"),
+        )
         table.add_row(*map(Text, cells))
     return table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -52,7 +52,7 @@ def tampered(
             _outcome(scenario, folder, model, precision, correct[model, precision], without)
             for model, precision in models
         ],
-        amplification=[_amplification(scenario, each) for each in judged] if tampering.how == "truth-serum" else [],
+        amplification=list(_amplifications(scenario, judged)) if tampering.how == "truth-serum" else [],
     )
 
 
@@ -109,6 +109,14 @@ def _labeller(
     file = folder.models / GLOBAL if model == "global" else folder.personal_model(client.client)
     network = stored_model(scenario, file)
     return lambda x: logits(network, x).argmax(1)
+
+
+def _amplifications(scenario: Scenario, judged: list[Judged]) -> Iterator[Amplification]:
+    """Of every attack with members and non-members among the targeted records and among the others."""
+    for each in judged:
+        apart = targeted(scenario)[: len(each.scores)]
+        if each.truth.of(apart).both_sides and each.truth.of(~apart).both_sides:
+            yield _amplification(scenario, each)
 
 
 def _amplification(scenario: Scenario, judged: Judged) -> Amplification:

@@ -48,6 +48,16 @@ def summaries(folder: Path) -> list[RoundResult]:
     return [RoundResult(**{k: v for k, v in json.loads(line).items() if k != "metrics"}) for line in lines]
 
 
+def trained(folder: Path) -> tuple[int, ...]:
+    """The clients whose updates went into a round that released something, in increasing order.
+
+    Nothing of any other client is in a global model: it was never sampled, it always dropped out, its budget left room
+    for no round, or every round that it was in was refused.
+    """
+    released = [summary.clients for summary in summaries(folder) if not summary.refused]
+    return tuple(sorted({client for clients in released for client in clients}))
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """How training ended: the rounds that each client says it trained in, and why it stopped early, if it did."""
@@ -59,7 +69,8 @@ class Ledger:
 
 
 def close(folder: Path, ledger: Ledger) -> None:
-    """Store how training ended."""
+    """Store how training ended, also where no round came to its end."""
+    (folder / ROUNDS).touch()
     (folder / LEDGER).write_text(json.dumps(asdict(ledger)), encoding="utf-8")
 
 

@@ -161,9 +161,18 @@ def population(results: Results) -> str:
     return f"{results.population.people} {which} {many}"
 
 
-def rate(value: float) -> str:
+def never_trained(data: DataCard) -> str:
+    """Whose records no global model ever saw, though they were to help train it."""
+    number = len(data.never_trained)
+    return (
+        f"{number} of {data.clients} clients took part in no round that released anything, and so none of their"
+        f" {data.never_trained_records:,} records was trained on"
+    )
+
+
+def rate(value: float | None, missing: str = "not measured") -> str:
     """An accuracy or an AUC, to three places."""
-    return f"{value:.3f}"
+    return missing if value is None else f"{value:.3f}"
 
 
 def percent(value: float) -> str:

@@ -15,7 +15,7 @@ class Utility(Part):
     accuracy: float
     accuracy_ci: Interval
     worst_client: float
-    member_accuracy: float
+    member_accuracy: float | None = Field(description="null where none of the scored records trained the model")
 
 
 class Utilities(Part):
@@ -34,7 +34,8 @@ class Utilities(Part):
 class ClientResult(Part):
     """One client: a person's device. `exposure` is the AUC of `exposure_attack` on this client's records alone.
 
-    It is null for a newcomer where that attack is on the global model, which no record of a newcomer's is in.
+    It is null where that attack is on the global model and no record of this client is in it: the client is a newcomer,
+    or it was in no round that released anything. `members` are those of its personal model.
     """
 
     client: int
@@ -73,6 +74,12 @@ class DataCard(Part):
     clients: int
     people: int = Field(description="as many as clients where these are simulated")
     natural: bool = Field(description="whether the clients are the data's own devices; if not, they are simulated")
+    never_trained: list[int] = Field(
+        [],
+        description="clients that were to help train the global model and were in no round that released anything: "
+        "their records are non-members of it; newcomers are not listed",
+    )
+    never_trained_records: int = Field(0, description="records of these clients, whatever their coins say")
 
 
 class PopulationCard(Part):

@@ -27,7 +27,12 @@ MODELS = {
 def truth():
     count = np.arange(240)
     return Truth(
-        member=count % 2 == 0, client=count // 40, person=count // 80, label=count % 3, classes=("a", "b", "c")
+        member=count % 2 == 0,
+        trained=count >= 0,
+        client=count // 40,
+        person=count // 80,
+        label=count % 3,
+        classes=("a", "b", "c"),
     )
 
 
@@ -46,8 +51,8 @@ def one(attack, model, scores, truth):
     return Judged(result, scores, truth)
 
 
-def test_each_attack_is_compared_with_itself_on_another_model(judged, truth):
-    found = [(c.question, c.attack, c.before, c.after) for c in comparisons(SCENARIO, judged, truth)]
+def test_each_attack_is_compared_with_itself_on_another_model(judged):
+    found = [(c.question, c.attack, c.before, c.after) for c in comparisons(SCENARIO, judged)]
     sides = [
         ("personalising", "global float32", "personal float32"),
         ("rounding", "global float32", "global int8"),
@@ -57,12 +62,25 @@ def test_each_attack_is_compared_with_itself_on_another_model(judged, truth):
 
 
 def test_a_difference_is_after_less_before_and_the_same_every_time(judged, truth):
-    first = comparisons(SCENARIO, judged, truth)
+    first = comparisons(SCENARIO, judged)
     scores = {(j.result.attack, j.result.vantage, j.result.precision): j.scores for j in judged}
     before, after = scores["loss", "global-user", "float32"], scores["loss", "query", "float32"]
     assert first[0].auc_difference == pytest.approx(auc(after, truth.member) - auc(before, truth.member))
-    assert comparisons(SCENARIO, judged, truth) == first
+    assert comparisons(SCENARIO, judged) == first
 
 
-def test_an_attack_on_one_model_only_is_not_compared(judged, truth):
-    assert comparisons(SCENARIO, judged[:3], truth) == []
+def test_an_attack_on_one_model_only_is_not_compared(judged):
+    assert comparisons(SCENARIO, judged[:3]) == []
+
+
+def test_models_are_compared_on_the_records_of_clients_that_trained_both(judged, truth):
+    """The global model knows nothing of clients 2 to 5; their personal models do: a pair has one truth, or is none."""
+    one_of_them = next(j for j in judged if j.result.target == "personal" and j.result.precision == "float32")
+    shared = next(j for j in judged if (j.result.vantage, j.result.precision) == ("global-user", "float32"))
+    part = truth.of_model((0, 1))
+    assert part.member.sum() == 40 and part.trained.sum() == 80
+    (found,) = comparisons(SCENARIO, [Judged(shared.result, shared.scores, part), one_of_them])
+    rows = truth.client < 2
+    before, after = auc(shared.scores[rows], truth.member[rows]), auc(one_of_them.scores[rows], truth.member[rows])
+    assert found.auc_difference == pytest.approx(after - before)
+    assert comparisons(SCENARIO, [Judged(shared.result, shared.scores, truth.of_model(())), one_of_them]) == []

@@ -122,8 +122,8 @@ def judged(scenario, folder):
     kinds = ("train", "personalize")
     own = {kind: replace(observation(scenario, kind), probes=tuple(probes(scenario, folder, kind))) for kind in kinds}
     targets = [
-        Target("malicious-server", "personal" if kind == "personalize" else "global", "float32", None, 4, (seen,))
-        for kind, seen in own.items()
+        Target("malicious-server", attacked, "float32", None, 4, (0, 1, 2, 3), (own[kind],))
+        for kind, attacked in (("train", "global"), ("personalize", "personal"))
     ]
     return judge(scenario, targets, truth_of(federation_of(scenario)), Progress(Console(quiet=True)))[0]
 

@@ -158,7 +158,7 @@ def test_the_wrong_truth_is_not_taken_for_recovered(plain):
 
 def test_all_of_them_in_one_go_with_refusals(plain, quiet):
     scenario, folder, observation = plain
-    target = Target("server", "global", "float32", None, 6, (observation,))
+    target = Target("server", "global", "float32", None, 6, tuple(range(6)), (observation,))
     found = beyond_membership(scenario, folder, federation_of(scenario), [target], quiet)
     assert {row.attack for row in found.reconstructions} == {"linear-recovery", "class-inversion"}
     assert len(found.labels) == 6 and found.refused == []
