@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from sim.report import arms, beyond, calibrated, deviating, recovered, tampered, words
 from sim.results import AttackResult, Budget, Comparison, Interval, OwnThreshold, Results, Utility
+from sim.verdict import CHANCE, FEW_PEOPLE, control_below, control_holds, counted, singles_out
 
 LUCK_TAIL = 0.025  # share of 95 % intervals that lie wholly above the truth by luck alone
 
@@ -17,6 +18,7 @@ LUCK_TAIL = 0.025  # share of 95 % intervals that lie wholly above the truth by 
 def findings(results: Results) -> list[str]:
     """Sentences about one run, the most important first. `results.findings` is not read, so it may be empty."""
     parts = (
+        _not_learnt,
         _data,
         _never_trained,
         _controls,
@@ -45,6 +47,14 @@ def findings(results: Results) -> list[str]:
     return [sentence for part in parts for sentence in part(results)]
 
 
+def _not_learnt(results: Results) -> Iterator[str]:
+    if words.unlearnt(results):
+        yield (
+            f"{words.not_learnt(results)} Train longer, change the learning rate, or bring the features to one scale"
+            " (data.standardise)."
+        )
+
+
 def _data(results: Results) -> Iterator[str]:
     if results.data.synthetic:
         yield ("The data is synthetic: these figures show that the tool works, and say nothing about any real person.")
@@ -63,7 +73,7 @@ def _controls(results: Results) -> Iterator[str]:
         "blind (it sees the data and no model)": results.controls.blind,
         "stranger (its model never saw the client)": results.controls.stranger,
     }
-    failed = [f"{name} reaches AUC {words.auc(c)}" for name, c in controls.items() if not words.holds_chance(c)]
+    failed = [f"{name} reaches AUC {words.auc(c)}" for name, c in controls.items() if not control_holds(c)]
     if failed:
         yield (
             f"Do not trust the rows above until this is explained: the control {' and the control '.join(failed)},"
@@ -71,7 +81,14 @@ def _controls(results: Results) -> Iterator[str]:
         )
         return
     blind, stranger = words.auc(results.controls.blind), words.auc(results.controls.stranger)
-    yield f"Both controls hold 0.5, as they should: blind AUC {blind}, stranger AUC {stranger}."
+    yield f"Both controls do no better than a coin toss, as they should: blind AUC {blind}, stranger AUC {stranger}."
+    low = [name for name, c in controls.items() if control_below(c)]
+    if low:
+        yield (
+            f"The control {' and the control '.join(low)} lies below 0.5. It was wrong more often than right, which"
+            " tells nobody who was a member, so it casts no doubt on the figures: records much alike, some members and"
+            " some not, mislead a control that learns from one about the other."
+        )
 
 
 def _gain(results: Results) -> Iterator[str]:
@@ -125,19 +142,19 @@ def _singled_out(results: Results) -> Iterator[str]:
     if not measured:
         yield "Whether anybody is singled out at 1 % false alarms is not measurable with this few non-members."
         return
-    best, cell = max(measured, key=lambda pair: pair[1].tpr)
+    above = [row for row, _ in measured if singles_out(row)]
+    best, cell = max(measured, key=lambda pair: (singles_out(pair[0]), pair[1].tpr))
+    counted = f", all {len(measured)} attacks counted" if len(measured) > 1 else ""
     most = (
         f"the most is {words.percent(cell.tpr)} of members {words.percent_interval(cell.ci)},"
         f" by {words.named(best)}, and guessing catches 1 %"
     )
-    above = [row for row, _ in measured if words.singles_out(row)]
     if not above:
-        yield f"Nobody is singled out: at 1 % false alarms no attack does better than chance ({most})."
+        yield f"Nobody is singled out: at 1 % false alarms no attack does better than chance{counted} ({most})."
         return
     yield (
         f"Some records are singled out: at 1 % false alarms {len(above)} of {len(measured)} attacks"
-        f" {'catches' if len(above) == 1 else 'catch'} more members than guessing would ({most})."
-        f"{' One of several attacks can lie above by luck.' if len(above) == 1 < len(measured) else ''}"
+        f" {'catches' if len(above) == 1 else 'catch'} more members than guessing would{counted} ({most})."
     )
 
 
@@ -167,17 +184,32 @@ def _off_target(own: OwnThreshold) -> str:
 
 
 def _server(results: Results) -> Iterator[str]:
-    inside = words.strongest(row for row in _honest(results) if words.aggregates(row))
-    outside = words.strongest(words.on_model(results, "global", "float32"))
-    if inside is None or outside is None:
-        return
-    figures = f"{inside.attack} has AUC {words.auc(inside)}, against {words.auc(outside)} for somebody who may only"
-    figures += " query the global model."
-    what = "every update" if inside.vantage == "server" else "the sum of the updates"
-    if inside.auc_ci[0] > outside.auc_ci[1]:
-        yield f"The server, which sees {what}, learns more than its users do: {figures}"
-    else:
-        yield f"Seeing {what} gives the server no clear lead with the attacks tried here: {figures}"
+    for row in (row for row in results.comparisons if row.question == "server"):
+        server = (each for each in _honest(results) if words.aggregates(each))
+        inside = next((each for each in server if each.attack == row.attack), None)
+        users = words.on_model(results, "global", "float32")
+        outside = next((each for each in users if each.attack == (row.attack_before or row.attack)), None)
+        if inside is None or outside is None:
+            continue
+        what = "every update" if inside.vantage == "server" else "the sum of the updates"
+        figures = (
+            f"{inside.attack} has AUC {words.auc(inside)}, against {words.auc(outside)} for somebody who may only query"
+            f" the global model ({outside.attack}); the difference is {words.difference(row)}, on the same records."
+        )
+        if words.rises(row):
+            hedge = _leads_by_luck(results, row)
+            yield f"The server, which sees {what}, learns more than its users do: {figures}{hedge}"
+        elif words.falls(row):
+            yield f"Seeing {what} helps the server less than querying the global model does: {figures}"
+        else:
+            yield f"Whether seeing {what} gives the server a lead is not settled: {figures}"
+
+
+def _leads_by_luck(results: Results, row: Comparison) -> str:
+    """A hedge where the lead does not outlast that the server's attack is the best of several."""
+    looks = sum(words.aggregates(each) for each in _honest(results))
+    low, _ = counted(row.auc_difference, row.ci, looks)
+    return f" The best of {looks} attacks can lead that much by luck." if low <= 0 else ""
 
 
 def _onto_devices(results: Results) -> Iterator[str]:
@@ -215,7 +247,7 @@ def _exposed(results: Results) -> Iterator[str]:
     if not results.people:
         return
     most = max(results.people, key=lambda person: person.exposure)
-    above = sum(person.exposure_ci[0] > words.CHANCE for person in results.people)
+    above = sum(person.exposure_ci[0] > CHANCE for person in results.people)
     count, many = len(results.people), words.units(results.data)[1]
     yield (
         f"Most exposed is {most.person}, with AUC {most.exposure:.2f} {words.interval(most.exposure_ci)}. The largest"
@@ -327,6 +359,12 @@ def _population(results: Results) -> Iterator[str]:
 
 
 def _training_luck(results: Results) -> Iterator[str]:
+    many = words.units(results.data)[1]
+    if results.data.people < FEW_PEOPLE:
+        yield (
+            f"The intervals cover which records were measured. {results.data.people} {many} are too few to say how"
+            f" others would fare: for that, have records of {FEW_PEOPLE} or more."
+        )
     yield (
         f"The intervals cover the luck of who was measured, not the luck of training: this is one training run,"
         f" seed {results.seed}, and another seed would give somewhat different figures."

@@ -22,6 +22,7 @@ from sim.progress import Progress
 from sim.results import Arm, AttackResult, Refusal
 from sim.scenario import Scenario
 from sim.score import Score, score
+from sim.verdict import Luck, Tried, adjusted, by_record, luck
 
 Scores = Float[np.ndarray, " records"]
 
@@ -103,7 +104,7 @@ def judge(
                 progress.step()
             else:
                 progress.step(f"{where}: AUC {judged[-1].result.auc:.3f}")
-    return judged, refused
+    return all_counted(judged, generator(scenario.seed, "deals")), refused
 
 
 def _refusal(target: Target, attack: str, lack: VantageLacksError) -> Refusal:
@@ -116,6 +117,29 @@ def _refusal(target: Target, attack: str, lack: VantageLacksError) -> Refusal:
         lacks=lack.need,
         reason=str(lack),
     )
+
+
+def all_counted(judged: list[Judged], rng: np.random.Generator) -> list[Judged]:
+    """The same, with figures that hold for all of these attacks at once."""
+    if not judged:
+        return []
+    rows = [each.result for each in judged]
+    return [
+        replace(
+            each,
+            result=each.result.model_copy(
+                update={"auc_ci_adjusted": found.auc_ci, "tpr_low_adjusted": found.tpr_low},
+            ),
+        )
+        for each, found in zip(judged, adjusted(rows, luck_of(judged, rng)), strict=True)
+    ]
+
+
+def luck_of(judged: list[Judged], rng: np.random.Generator) -> Luck:
+    """What each attack reaches when the coins of every client's records are dealt again among them."""
+    client = max((each.truth.client for each in judged), key=len)
+    tried = [Tried(each.scores, each.truth.member, np.isin(client, each.truth.client)) for each in judged]
+    return luck(tried, by_record(client), rng)
 
 
 def guess_all(scenario: Scenario, attack: str, observations: tuple[Observation, ...], purpose: str) -> list[Guess]:
@@ -246,7 +270,9 @@ def _judge(scenario: Scenario, target: Target, attack: str, truth: Truth) -> Jud
         output=target.output,
         auc=scored.auc,
         auc_ci=scored.auc_ci,
+        auc_ci_adjusted=scored.auc_ci,
         tpr_at_fpr=scored.tpr_at_fpr,
+        tpr_low_adjusted=None,
         arms=_arms(scenario, target, scores, truth, f"{purpose}/{attack}"),
         own_threshold=scored.own_threshold,
         members=int(truth.member.sum()),

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from attacks.observation import Records
 from clients.models import parameter_count
@@ -27,6 +27,7 @@ from sim.misfit import what_would_fit
 from sim.noise import Participation, strengths
 from sim.observe import Target, candidates
 from sim.paired import comparisons
+from sim.report import words
 from sim.results import (
     AttackRow,
     ClientResult,
@@ -78,6 +79,8 @@ def summarise(
         scenario=scenario.name,
         title=scenario.title or scenario.name,
         seed=scenario.seed,
+        verdict="none shown",
+        summary="",
         versions=_versions(),
         timing=read_stages(folder),
         data=_data_card(scenario, federation_of(scenario), _never_trained(federation, took_part)),
@@ -88,6 +91,7 @@ def summarise(
             global_=_utility(correct["global", "float32"], truth, of_global),
             personal=_utility(correct["personal", "float32"], truth, truth),
             device=_utility(correct["personal", scenario.edge.variants[0]], truth, truth),
+            commonest_class=_commonest(truth.label[~truth.member]),
             beside={p: _utility(correct["personal", p], truth, truth) for p in of_devices(scenario)[1:]},
         ),
         budgets=budgets(scenario, _participation(folder)),
@@ -114,7 +118,13 @@ def summarise(
         litert=litert_verdict(scenario, folder, targets, judged),
         findings=[],
     )
-    return results.model_copy(update={"findings": findings(results)})
+    return results.model_copy(
+        update={
+            "verdict": words.verdict(results),
+            "summary": words.summary(results),
+            "findings": findings(results),
+        }
+    )
 
 
 def _participation(folder: RunFolder) -> Participation:
@@ -196,6 +206,10 @@ def _utility(correct: Correct, coins: Truth, truth: Truth) -> Utility:
     )
 
 
+def _commonest(label: Int[np.ndarray, " records"]) -> float:
+    return float(np.bincount(label).max() / len(label))
+
+
 def _accuracy(correct: Correct, rows: Correct) -> float:
     return float(correct[rows].mean())
 
@@ -274,6 +288,7 @@ def _data_card(scenario: Scenario, federation: Federation, never_trained: list[C
         classes=list(federation.classes),
         clients=len(federation.clients),
         people=len(federation.people),
+        names_people=any(client.person != client.name for client in federation.clients),
         natural=scenario.data.partition == "natural",
         never_trained=[client.client for client in never_trained],
         never_trained_records=sum(map(len, never_trained)),

@@ -15,6 +15,7 @@ from rich.text import Text
 from sim.budgets import Plan
 from sim.report import arms, beyond, calibrated, recovered, tampered, words
 from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TamperingResult, TprAtFpr
+from sim.verdict import control_holds, leaks, singles_out
 
 MAX_WIDTH = 100
 _LOW, _LOWER = "0.01", "0.001"
@@ -28,6 +29,7 @@ def render(results: Results, console: Console, report: Path | None = None) -> No
     console.print(Text(printable(heading, console), style="bold"), width=width)
     if results.data.synthetic:
         console.print(Text("SYNTHETIC DATA: these figures say nothing about any real person.", "bold"), width=width)
+    console.print(Text(printable(results.summary, console), style="bold"), width=width)
     console.print()
     protected = [_promises(results.budgets, console), _cost(results)] if results.protection else []
     newcomers = [_newcomers(results)] if arms.rows(results) else []
@@ -105,6 +107,8 @@ def _attacks(results: Results, width: int) -> Group:
             parts += [Text(), heading, _block(rows, widths)]
     if usual:
         parts += [Text(), Text(f"  Really reached: {usual} false alarms, or what stands as (at x)", "dim")]
+    if len(results.attacks) > 1:
+        parts += [Text(f"  Bold: above a coin toss even when all {len(results.attacks)} attacks are counted", "dim")]
     if not lower:
         parts += [Text(f"  Caught at {words.false_alarms(_LOWER)} false alarms: {words.NOT_MEASURABLE}", "dim")]
     return Group(*parts)
@@ -127,7 +131,10 @@ def _usual_rate(rows: Sequence[AttackResult]) -> str | None:
 
 def _attack(row: AttackResult, usual: str | None, *, lower: bool) -> list[Text]:
     low, lowest = row.tpr_at_fpr.get(_LOW), row.tpr_at_fpr.get(_LOWER)
-    cells = [Text(f"  {row.attack}"), Text(words.model_of(row)), Text(words.auc(row)), _caught(low, usual)]
+    area, caught = Text(words.auc(row), "bold" if leaks(row) else ""), _caught(low, usual)
+    if singles_out(row):
+        caught.stylize("bold")
+    cells = [Text(f"  {row.attack}"), Text(words.model_of(row)), area, caught]
     return [*cells, _caught(lowest, None, brief=True)] if lower else cells
 
 
@@ -193,7 +200,7 @@ def _beyond(results: Results) -> Table:
 
 
 def _controls(results: Results) -> Table:
-    table = grid("Controls (must hold 0.5)", ("control", "sees", "AUC", "holds 0.5"), 2)
+    table = grid("Controls (must not lie above 0.5)", ("control", "sees", "AUC", "as it must"), 2)
     for name, sees, control in (
         ("blind", "the data, no model", results.controls.blind),
         ("stranger", "a model that never saw the client", results.controls.stranger),
@@ -232,7 +239,7 @@ def _cost(results: Results) -> Table:
 
 
 def _held(control: Control) -> Text:
-    return Text("yes", "green") if words.holds_chance(control) else Text("NO", "bold red")
+    return Text("yes", "green") if control_holds(control) else Text("NO", "bold red")
 
 
 def _accuracy(results: Results) -> Table:

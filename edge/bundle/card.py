@@ -106,7 +106,7 @@ def _gives(facts: Facts) -> Iterator[str]:
     for control in facts.controls:
         yield (
             f"Control, {control.name}: AUC {control.auc:.3f} (95 % interval {_interval(control.auc_ci)}); "
-            "it should hold 0.5."
+            "it should not lie above 0.5."
         )
     if facts.budgets is None and facts.audit is None:
         yield "Nothing is recorded."

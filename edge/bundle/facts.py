@@ -78,7 +78,7 @@ class Attack(Part):
 
 
 class Control(Part):
-    """An attack that cannot succeed: its interval should hold 0.5."""
+    """An attack that cannot succeed: its interval should not lie above 0.5."""
 
     name: str
     auc: float

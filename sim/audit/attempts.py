@@ -22,6 +22,7 @@ from sim.audit.task import Form
 from sim.observe import named
 from sim.progress import Progress
 from sim.score import score
+from sim.verdict import Tried, adjusted, by_person, by_record, luck
 
 PLAIN = ("loss", "confidence", "entropy", "modified-entropy")
 OWN = ("loss-per-class", "quantile")  # need records of the attacker's own
@@ -91,7 +92,7 @@ def attempt(case: Case, target: Target, means: Means, progress: Progress) -> tup
             except VantageLacksError as lack:
                 untried.append(Untried(attack=each.attack, reason=str(lack)))
                 progress.step()
-    return _widened(judged), untried
+    return _counted(case, judged, means.seed), untried
 
 
 def _tries(case: Case, target: Target, means: Means) -> Iterator[_Try]:
@@ -188,8 +189,9 @@ def _judge(case: Case, each: _Try, seed: int) -> Judged:
         output=each.output,
         auc=found.auc,
         auc_ci=found.auc_ci,
-        auc_ci_widened=found.auc_ci,
+        auc_ci_adjusted=found.auc_ci,
         tpr_at_fpr=found.tpr_at_fpr,
+        tpr_low_adjusted=None,
         own_threshold=found.own_threshold,
         members=found.members,
         nonmembers=found.nonmembers,
@@ -200,17 +202,20 @@ def _judge(case: Case, each: _Try, seed: int) -> Judged:
     return Judged(result, guess.scores)
 
 
-def _widened(judged: list[Judged]) -> list[Judged]:
-    """Intervals that hold for all attacks at once: the best of many is partly the luckiest."""
-    from scipy.stats import norm
-
-    factor = float(norm.ppf(1 - 0.025 / max(len(judged), 1)) / norm.ppf(0.975))
-    rows = []
-    for each in judged:
-        auc, (low, high) = each.result.auc, each.result.auc_ci
-        wide = max(0.0, auc - factor * (auc - low)), min(1.0, auc + factor * (high - auc))
-        rows.append(Judged(each.result.model_copy(update={"auc_ci_widened": wide}), each.scores))
-    return rows
+def _counted(case: Case, judged: list[Judged], seed: int) -> list[Judged]:
+    """The same, with figures that hold for all of these attacks at once."""
+    if not judged:
+        return []
+    everybody = np.ones(len(case.member), dtype=bool)
+    design = by_person(case.person, case.member) if case.people else by_record(np.zeros(len(case.member), dtype=int))
+    tried = [Tried(each.scores, case.member, everybody) for each in judged]
+    found = adjusted([each.result for each in judged], luck(tried, design, generator(seed, "audit", "deals")))
+    return [
+        Judged(
+            each.result.model_copy(update={"auc_ci_adjusted": one.auc_ci, "tpr_low_adjusted": one.tpr_low}), each.scores
+        )
+        for each, one in zip(judged, found, strict=True)
+    ]
 
 
 def right(case: Case, target: Target) -> Bool[np.ndarray, " candidates"]:

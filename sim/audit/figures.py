@@ -14,9 +14,10 @@ from sim.audit.attempts import Judged
 from sim.audit.results import AuditAttack
 from sim.report import style
 from sim.report.roc import MOST_CURVES, thinned
-from sim.report.words import CHANCE, FALSE_ALARMS_NEEDED
+from sim.report.words import FALSE_ALARMS_NEEDED
 from sim.results import Control
 from sim.score import roc
+from sim.verdict import CHANCE
 
 _COLOURS = {"file": style.GREEN, "float model": style.BLUE, "pair": style.PURPLE}
 
@@ -49,7 +50,8 @@ def areas(rows: Sequence[AuditAttack], blind: Control | None) -> style.Figure:
     figure.update_xaxes(title={"text": "AUC (0.5 is a coin toss)"}, range=style.around(ends, 0.4, 0.7))
     figure.update_yaxes(autorange="reversed", type="category")
     caption = (
-        "Further right leaks more. Bars are 95 % intervals, for each attack alone. The grey control must hold 0.5."
+        "Further right leaks more. Bars are 95 % intervals, for each attack alone. The grey control must not lie above"
+        " 0.5."
     )
     alt = "; ".join(f"{name} {value:.2f}" for name, value, *_ in marks)
     return style.Figure("areas", "How well each attack tells members from others", caption, alt, figure, wide=True)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from plotly.offline import get_plotlyjs
 
+from sim import verdict
 from sim.audit import figures, folder, words
 from sim.audit.attempts import KNOWN, Judged
 from sim.audit.records import Case
@@ -65,6 +66,7 @@ def page(document: Audit, judged: list[Judged], case: Case | None) -> str:
         .render(
             a=document,
             w=words,
+            rule=verdict,
             c=common,
             rates=[rate for rate in ("0.01", "0.001") if any(row.tpr_at_fpr.get(rate) for row in document.attacks)],
             figures=drawn,

@@ -8,12 +8,12 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sim.results import Control, Interval, OwnThreshold, TprAtFpr
+from sim.results import Control, Interval, OwnThreshold, TprAtFpr, Verdict
 
 SCHEMA: Final = "seepage/audit/1"
 FILE: Final = Path(__file__).with_name("audit.schema.json")
 
-Verdict = Literal["leaks", "no leak shown", "not to be trusted", "structure only"]
+AuditVerdict = Verdict | Literal["files swapped?", "structure only"]
 Which = Literal["file", "float model", "pair"]
 Answered = Literal["logits", "probabilities", "label", "numbers"]
 
@@ -105,6 +105,7 @@ class Side(_Part):
     records: int
     accuracy: float | None
     accuracy_ci: Interval | None
+    commonest_class: float | None = Field(None, description="the accuracy of always naming this side's commonest class")
     median_error: float | None
 
 
@@ -116,8 +117,11 @@ class AuditAttack(_Part):
     output: Answered
     auc: float
     auc_ci: Interval
-    auc_ci_widened: Interval = Field(description="widened for the number of attacks that were made (Bonferroni)")
+    auc_ci_adjusted: Interval = Field(description="of the AUC; holds at 95 % for all attacks of the audit at once")
     tpr_at_fpr: dict[str, TprAtFpr | None] = Field(description="null: too few non-members to measure this rate")
+    tpr_low_adjusted: float | None = Field(
+        description="lower end of the TPR at 1 % FPR; holds at 97.5 % for all attacks at once; null: not measurable"
+    )
     own_threshold: OwnThreshold | None
     members: int
     nonmembers: int
@@ -150,7 +154,7 @@ class Audit(_Part):
 
     schema_: Literal["seepage/audit/1"] = Field(SCHEMA, alias="schema")
     model: ModelFile
-    verdict: Verdict
+    verdict: AuditVerdict = Field(description="graded by the figures that hold for all attacks at once")
     summary: str = Field(description="the verdict in a sentence")
     findings: list[str]
     structure: Structure

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from attacks.errors import log_error
 from attacks.observation import Reference
@@ -28,6 +29,7 @@ from sim.errors import InputError
 from sim.progress import Progress
 from sim.results import Control
 from sim.score import accuracy_interval, auc_difference, score
+from sim.verdict import control_holds
 
 PACKAGES = ("seepage", "torch", "numpy", "tflite-micro", "ai-edge-litert", "scikit-learn")
 INSPECTION = Limits(seconds=60.0)
@@ -256,7 +258,7 @@ def _plain(form: Form, raw: np.ndarray, y: np.ndarray) -> attempts.Scores:
 def _sides(case: Case, model: Target) -> tuple[Side, Side]:
     if case.task in _CLASSES:
         right = attempts.right(case, model)
-        first, second = (_accuracy(int(right[side].sum()), int(side.sum())) for side in (case.member, ~case.member))
+        first, second = (_accuracy(right[side], case.candidates.y[side]) for side in (case.member, ~case.member))
         return first, second
     squared = (model.asked(case.candidates.x).astype(np.float64) - case.candidates.y) ** 2
     errors = np.sqrt(squared.mean(axis=1))
@@ -267,9 +269,15 @@ def _sides(case: Case, model: Target) -> tuple[Side, Side]:
     return first, second
 
 
-def _accuracy(correct: int, records: int) -> Side:
-    ci = accuracy_interval(correct, records)
-    return Side(records=records, accuracy=correct / records, accuracy_ci=ci, median_error=None)
+def _accuracy(right: Bool[np.ndarray, " records"], y: Int[np.ndarray, " records"]) -> Side:
+    correct, records = int(right.sum()), len(right)
+    return Side(
+        records=records,
+        accuracy=correct / records,
+        accuracy_ci=accuracy_interval(correct, records),
+        commonest_class=float(np.unique(y, return_counts=True)[1].max() / records),
+        median_error=None,
+    )
 
 
 def _paired(case: Case, judged: list[Judged], control: Control, scores: attempts.Scores, seed: int) -> list[Paired]:
@@ -281,7 +289,7 @@ def _paired(case: Case, judged: list[Judged], control: Control, scores: attempts
         if model == "float model" and (after := found.get(("file", attack)))
     ]
     top = words.strongest([each.result for each in judged])
-    if top is not None and not words.holds_chance(control):
+    if top is not None and not control_holds(control):
         pairs.append(("blind control", scores, found[top.model, top.attack]))
     return [_pair(case, before, first, after, seed) for before, first, after in pairs]
 
@@ -334,11 +342,11 @@ def _document(request: Request, target: Subject, boards: list[Board], found: Fou
     rows: list[AuditAttack] = [each.result for each in found.judged] if found else []
     untried, control = (found.untried, found.blind) if found else ([], None)
     sides, paired = (found.sides, found.paired) if found else (None, [])
-    verdict = words.verdict(data, rows, control)
+    verdict = words.verdict(data, sides, rows, control)
     return Audit(
         model=subject.model_file(target),
         verdict=verdict,
-        summary=words.summary(words.shown(request.model.name), verdict, structure, boards, rows, control),
+        summary=words.summary(words.shown(request.model.name), verdict, structure, boards, sides, rows, control),
         findings=words.findings(structure, boards, host, data, sides, rows, untried, control, paired),
         structure=structure,
         runtimes=subject.checks(target),

@@ -14,15 +14,17 @@ from sim.audit.results import Audit, Board
 from sim.report.words import NOT_MEASURABLE, percent, percent_interval
 from sim.results import TprAtFpr
 from sim.table import MAX_WIDTH, bullet, grid, printable
+from sim.verdict import control_holds, leaks, singles_out
 
 _LOW = "0.01"
-_STYLES = {"leaks": "bold red", "not to be trusted": "bold red", "no leak shown": "bold", "structure only": "bold"}
+_CALM = ("none shown", "not measurable", "structure only")
 
 
 def render(document: Audit, console: Console, folder: Path) -> None:
     """Print an audit, at most 100 columns wide."""
     width = min(MAX_WIDTH, console.width)
-    console.print(Text(printable(document.summary, console), style=_STYLES[document.verdict]), width=width)
+    style = "bold" if document.verdict in _CALM else "bold red"
+    console.print(Text(printable(document.summary, console), style=style), width=width)
     console.print()
     if document.data:
         console.print(_attacks(document), width=width)
@@ -44,11 +46,16 @@ def _attacks(document: Audit) -> Table:
     table = grid("What it gives away (AUC 0.5 is a coin toss)", ("attack", "on", "AUC", f"{last}"), 2)
     for row in sorted(document.attacks, key=lambda row: -row.auc):
         on = f"{row.model}, labels" if row.output == "label" else row.model
-        table.add_row(*map(Text, (row.attack, on, _tied(words.auc(row)), _caught(row.tpr_at_fpr.get(_LOW)))))
+        area = Text(_tied(words.auc(row)), "bold" if leaks(row) else "")
+        caught = Text(_caught(row.tpr_at_fpr.get(_LOW)), "bold" if singles_out(row) else "")
+        table.add_row(Text(row.attack), Text(on), area, caught)
     if blind := document.blind:
-        holds = words.holds_chance(blind)
-        note = Text("holds 0.5" if holds else "DOES NOT HOLD 0.5", "green" if holds else "bold red")
+        holds = control_holds(blind)
+        note = Text("as it must" if holds else "ABOVE 0.5", "green" if holds else "bold red")
         table.add_row(*map(Text, ("blind control", "no model", _tied(words.auc(blind)))), note)
+    if len(document.attacks) > 1:
+        table.caption = Text(f"Bold: above a coin toss with all {len(document.attacks)} attacks counted", "dim")
+        table.caption_justify = "left"
     if not measured:
         table.caption = Text(f"Caught at 1 % false alarms: {NOT_MEASURABLE} with fewer than 1,000 non-members", "dim")
         table.caption_justify = "left"

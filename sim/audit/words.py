@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sim.audit.results import AuditAttack, Board, Data, HostAndDevice, Paired, Side, Structure, Untried, Verdict
-from sim.report.words import CHANCE, interval, percent
+from sim.audit.results import (
+    AuditAttack,
+    AuditVerdict,
+    Board,
+    Data,
+    HostAndDevice,
+    Paired,
+    Side,
+    Structure,
+    Untried,
+)
+from sim.report.words import interval, percent
 from sim.report.words import tpr as caught
 from sim.results import Control
+from sim.verdict import FEW_PEOPLE, below, control_below, control_holds, grade, leaks, learnt, singles_out
 
 MOST_SAID = 3
 SLIGHT = 0.55  # an AUC that says something of the crowd and hardly anything of one person
@@ -37,18 +48,8 @@ def difference(row: Paired) -> str:
 
 
 def strongest(rows: Sequence[AuditAttack]) -> AuditAttack | None:
-    """The largest AUC among the attacks that are above chance even when all are counted; else the largest of all."""
-    return max(rows, key=lambda row: (row.auc_ci_widened[0] > CHANCE, row.auc), default=None)
-
-
-def leaks(rows: Sequence[AuditAttack]) -> bool:
-    """Whether some attack is above chance even when all that were made are counted."""
-    return any(row.auc_ci_widened[0] > CHANCE for row in rows)
-
-
-def holds_chance(control: Control) -> bool:
-    """Whether the control's interval holds 0.5, as it should."""
-    return control.auc_ci[0] <= CHANCE <= control.auc_ci[1]
+    """The largest AUC among the attacks above chance, all counted; where none is, the largest of all."""
+    return max(rows, key=lambda row: (leaks(row), row.auc), default=None)
 
 
 def on(row: AuditAttack) -> str:
@@ -57,44 +58,91 @@ def on(row: AuditAttack) -> str:
     return f"{row.attack} on {where[row.model]}{' (labels alone)' if row.output == 'label' else ''}"
 
 
-def verdict(data: Data | None, attacks: Sequence[AuditAttack], blind: Control | None) -> Verdict:
+def verdict(
+    data: Data | None, sides: tuple[Side, Side] | None, attacks: Sequence[AuditAttack], blind: Control | None
+) -> AuditVerdict:
     """The audit in a word."""
     if data is None:
         return "structure only"
-    if blind is not None and not holds_chance(blind):
-        return "not to be trusted"
-    return "leaks" if leaks(attacks) else "no leak shown"
+    found = grade(attacks, [] if blind is None else [blind], learnt=not unlearnt(sides))
+    return "files swapped?" if found == "none shown" and any(map(below, attacks)) else found
+
+
+def unlearnt(sides: tuple[Side, Side] | None) -> bool:
+    """Whether the model is no better on non-members than always naming their commonest class."""
+    others = sides[1] if sides else None
+    if others is None or others.accuracy is None or others.accuracy_ci is None or others.commonest_class is None:
+        return False
+    return not learnt(others.accuracy, others.accuracy_ci, others.commonest_class)
 
 
 def summary(
     name: str,
-    found: Verdict,
+    found: AuditVerdict,
     structure: Structure,
     boards: Sequence[Board],
+    sides: tuple[Side, Side] | None,
     rows: Sequence[AuditAttack],
     blind: Control | None,
 ) -> str:
-    """The verdict in a sentence: the first thing that anybody reads."""
+    """The verdict in a sentence or two: the first thing that anybody reads."""
     device = f"{_device(structure, boards)}."
-    top = strongest(rows)
     if found == "structure only":
         return f"{name}: {device} What it gives away was not measured: that takes --members and --nonmembers."
-    if found == "not to be trusted":
+    if found == "controls failed":
         assert blind is not None
         return (
             "Do not trust these figures: the member and the non-member file differ by themselves. An attacker that "
             f"never asks the model tells them apart with AUC {auc(blind)}, where 0.5 is a coin toss. {name}: {device}"
         )
-    assert top is not None
-    if found == "leaks":
+    if found == "not learnt":
+        return f"{name}: {_not_learnt(sides)} {_leak('It', rows)} It is {device}"
+    if found == "files swapped?":
+        return f"{name}: are the two files swapped? {_swapped(rows)} It is {device}"
+    return f"{_leak(name, rows)} It is {device}"
+
+
+def _leak(name: str, rows: Sequence[AuditAttack]) -> str:
+    """What the attacks are shown to do, all of them counted."""
+    top = strongest(rows)
+    if top is None:
+        return f"{name}: no attack could be made, so nothing is known about what leaks."
+    counting = f", {interval(top.auc_ci_adjusted)} with all {len(rows)} attacks counted" if len(rows) > 1 else ""
+    if leaks(top):
         much = " slightly" if top.auc < SLIGHT else ""
         return (
             f"{name} leaks{much}: {top.attack} tells who was in the training data with AUC {auc(top)} (0.5 is a coin "
-            f"toss), {_standing_out(rows)}. It is {device}"
+            f"toss{counting}), {_standing_out(rows)}."
         )
+    if any(map(singles_out, rows)):
+        return f"{name} leaks: no attack tells the crowd apart (largest AUC {auc(top)}), {_standing_out(rows)}."
+    if grade(rows, (), learnt=True) == "not measurable":
+        return f"{name}: not measurable. Too few people, or records, decide about any figure. {_NO_MORE}."
     return (
         f"{name}: no leak shown. The strongest of {len(rows)} attacks, {top.attack}, has AUC {auc(top)} (0.5 is a coin "
-        f"toss), {_standing_out(rows)}. {_NO_MORE}. It is {device}"
+        f"toss), {_standing_out(rows)}. {_NO_MORE}."
+    )
+
+
+def _not_learnt(sides: tuple[Side, Side] | None) -> str:
+    assert sides is not None
+    others = sides[1]
+    assert others.accuracy is not None
+    assert others.accuracy_ci is not None
+    assert others.commonest_class is not None
+    return (
+        f"the model has not learnt. It is right on {percent(others.accuracy)} of non-members "
+        f"{_percents(others.accuracy_ci)}, and always naming their commonest class would be on "
+        f"{percent(others.commonest_class)}. Check that inputs are scaled, and classes numbered, as in training."
+    )
+
+
+def _swapped(rows: Sequence[AuditAttack]) -> str:
+    lowest = min(rows, key=lambda row: row.auc)
+    count = sum(map(below, rows))
+    return (
+        f"{count} of {len(rows)} attacks {'lies' if count == 1 else 'lie'} below a coin toss, {lowest.attack} with AUC "
+        f"{auc(lowest)}: they take --nonmembers for the members. Check which file holds the training data."
     )
 
 
@@ -110,10 +158,9 @@ def _device(structure: Structure, boards: Sequence[Board]) -> str:
 
 
 def _standing_out(rows: Sequence[AuditAttack]) -> str:
-    cells = [cell for row in rows if (cell := row.tpr_at_fpr.get("0.01"))]
-    if not cells:
+    if not any(row.tpr_at_fpr.get("0.01") for row in rows):
         return "and whether anybody is singled out at 1 % false alarms is not measurable"
-    if any(cell.ci[0] > 0.01 for cell in cells):
+    if any(map(singles_out, rows)):
         return "and some records stand out even at 1 % false alarms"
     return "and nobody is singled out at 1 % false alarms"
 
@@ -130,13 +177,30 @@ def findings(
     paired: Sequence[Paired],
 ) -> list[str]:
     """What to take away, the most important first."""
-    said = [*_blind(blind, paired), *_utility(sides), *_leak(rows), *_labels(rows), *_means(data, untried)]
+    said = [*_first(data, sides, rows, blind), *_blind(blind, paired), *_utility(sides)]
+    said += [*_strongest(rows), *_labels(rows), *_means(data, untried)]
     said += [*_compared(paired), *structure.words, *_boards(boards), *_host(host)]
     return [*said, *(data.notes if data else ())]
 
 
+def _first(
+    data: Data | None, sides: tuple[Side, Side] | None, rows: Sequence[AuditAttack], blind: Control | None
+) -> Iterator[str]:
+    """What makes every other figure worthless, if it does."""
+    if unlearnt(sides):
+        said = _not_learnt(sides)
+        yield f"{said[0].upper()}{said[1:]}"
+    if verdict(data, sides, rows, blind) == "files swapped?":
+        yield f"Are the two files swapped? {_swapped(rows)}"
+
+
 def _blind(blind: Control | None, paired: Sequence[Paired]) -> Iterator[str]:
-    if blind is None or holds_chance(blind):
+    if blind is not None and control_below(blind):
+        yield (
+            f"The blind control lies below 0.5 (AUC {auc(blind)}). It was wrong more often than right, which tells "
+            "nobody who was a member, so it casts no doubt on the figures."
+        )
+    if blind is None or control_holds(blind):
         return
     yield (
         "The two files can be told apart without the model, so attacks on it may only show that difference (another "
@@ -168,12 +232,12 @@ def _percents(ci: tuple[float, float]) -> str:
     return f"[{ci[0] * 100:.1f}, {ci[1] * 100:.1f}]"
 
 
-def _leak(rows: Sequence[AuditAttack]) -> Iterator[str]:
+def _strongest(rows: Sequence[AuditAttack]) -> Iterator[str]:
     top = strongest(rows)
     if top is None:
         return
     yield (
-        f"The strongest attack is {on(top)}: AUC {auc(top)}, or {interval(top.auc_ci_widened)} when all {len(rows)} "
+        f"The strongest attack is {on(top)}: AUC {auc(top)}, or {interval(top.auc_ci_adjusted)} when all {len(rows)} "
         f"attacks are counted. {_at_one_percent(top)}"
     )
     if own := top.own_threshold:
@@ -192,7 +256,7 @@ def _at_one_percent(row: AuditAttack) -> str:
 
 def _labels(rows: Sequence[AuditAttack]) -> Iterator[str]:
     top = strongest([row for row in rows if row.output == "label"])
-    if top is not None and top.auc_ci_widened[0] > CHANCE:
+    if top is not None and leaks(top):
         yield f"To answer with the label alone does not stop it: {top.attack} has AUC {auc(top)}."
 
 
@@ -204,7 +268,12 @@ def _means(data: Data | None, untried: Sequence[Untried]) -> Iterator[str]:
         )
     if data is not None and not data.people:
         yield "The files name nobody, so intervals take records as independent; save a `person` array to draw people."
-    elif data is not None and not data.people_on_both_sides:
+    elif data is not None and data.people < FEW_PEOPLE:
+        yield (
+            f"{data.people} people are too few to say how others would fare: the intervals cover which of their "
+            "records were measured."
+        )
+    if data is not None and data.people and not data.people_on_both_sides:
         yield "Nobody has records in both files: what tells members from others may only tell people apart."
     refused = [each for each in untried if not each.reason.startswith(("need", "each", "would"))]
     yield from (f"Not tried: {each.reason}." for each in refused[:MOST_SAID])

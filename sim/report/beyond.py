@@ -39,8 +39,8 @@ def lines(results: Results) -> list[Line]:
         *(_records(rows) for rows in by_attack(results).values()),
         *([_labels(results.labels)] if results.labels else []),
         *map(_source, results.sources),
-        *map(_property, results.properties),
-        *map(_participation, results.participations),
+        *(_property(row, len(results.properties)) for row in results.properties),
+        *(_participation(row, len(results.participations)) for row in results.participations),
     ]
 
 
@@ -57,8 +57,8 @@ def sentences(results: Results) -> Iterator[str]:
             f" the class mix of the attacker's own records gives {guessed}."
         )
     yield from map(_source_said, results.sources)
-    yield from map(_property_said, results.properties)
-    yield from map(_participation_said, results.participations)
+    yield from (_property_said(row, len(results.properties)) for row in results.properties)
+    yield from (_participation_said(row, len(results.participations)) for row in results.participations)
 
 
 def by_attack(results: Results) -> dict[str, list[ReconstructionResult]]:
@@ -149,24 +149,28 @@ def _blind(row: SourceResult) -> float:
     return max(row.chance, row.largest)
 
 
-def _property(row: PropertyResult) -> Line:
+def _property(row: PropertyResult, looks: int) -> Line:
     seen = f"updates of round {row.round}, {row.clients} clients"
-    return Line(row.attack, row.vantage, seen, f"AUC {_area(row)}", bad=row.auc_ci is not None and row.auc_ci[0] > 0.5)
+    return Line(row.attack, row.vantage, seen, f"AUC {_area(row)}", bad=_tells(row, looks))
 
 
-def _participation(row: ParticipationResult) -> Line:
+def _participation(row: ParticipationResult, looks: int) -> Line:
     seen = f"global {row.precision} model, {row.records_per_person:.0f} fresh records of each person"
     result = f"AUC {row.auc:.2f} {words.interval(row.auc_ci)} over {row.participants + row.newcomers} people"
-    return Line(row.attack, row.vantage, seen, result, bad=row.auc_ci[0] > words.CHANCE)
+    return Line(row.attack, row.vantage, seen, result, bad=words.above_chance(row.auc, row.auc_ci, looks))
 
 
-def _participation_said(row: ParticipationResult) -> str:
-    verdict = "can be told" if row.auc_ci[0] > words.CHANCE else "is not shown to be told"
+def _participation_said(row: ParticipationResult, looks: int) -> str:
+    verdict = "can be told" if words.above_chance(row.auc, row.auc_ci, looks) else "is not shown to be told"
     return (
         f"Whether a person took part at all {verdict} from the global {row.precision} model's answers to"
         f" {row.records_per_person:.0f} records of theirs that nobody trained on: AUC {row.auc:.2f}"
         f" {words.interval(row.auc_ci)} over {row.participants} people who did and {row.newcomers} who did not."
     )
+
+
+def _tells(row: PropertyResult, looks: int) -> bool:
+    return row.auc is not None and row.auc_ci is not None and words.above_chance(row.auc, row.auc_ci, looks)
 
 
 def _area(row: PropertyResult) -> str:
@@ -214,14 +218,14 @@ def _source_said(row: SourceResult) -> str:
     return f"{figures}. It does so for {held}: that training on a record gives it away is not shown."
 
 
-def _property_said(row: PropertyResult) -> str:
+def _property_said(row: PropertyResult, looks: int) -> str:
     question = f"Whether a client {row.property}, which no label says: {row.attack} "
     if row.auc is None:
         return (
             f"{question}is not measurable here: {row.holding} of {row.clients} clients do, too few on one side. On"
             f" updates that the attacker simulated its AUC is {row.simulated_auc:.2f}."
         )
-    verdict = "tells it" if row.auc_ci and row.auc_ci[0] > words.CHANCE else "is not shown to tell it"
+    verdict = "tells it" if _tells(row, looks) else "is not shown to tell it"
     return (
         f"{question}{verdict} from the updates of round {row.round}, with AUC {_area(row)} over {row.clients} clients"
         f" ({row.simulated_auc:.2f} on updates that it simulated)."

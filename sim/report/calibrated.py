@@ -14,20 +14,20 @@ def sentences(results: Results) -> Iterator[str]:
     """Whether the calibration set shows, in plain words."""
     for row in results.calibration_leak:
         found, excluded = row.found, row.excluded
-        says = "shows in" if shows(row) else "does not visibly show in"
+        says = "shows in" if shows(row, len(results.calibration_leak)) else "does not visibly show in"
         yield (
             f"Who calibrated the int8 ranges {says} the {model(row)}: of {row.candidates:,} records,"
             f" {trained(results)}, {row.inside:,} set the ranges, and the ranges alone tell them from the others with"
             f" AUC {auc(row)}; {public_auc(row)} where public records set them. Sure a thousand to one, the holder of"
             f" the file names {right(found)}, and rules out {right(excluded)} {words.interval(excluded.share_ci)} of"
-            f" those that were not used.{f' {ADVICE}' if shows(row) else ''}"
+            f" those that were not used.{f' {ADVICE}' if shows(row, len(results.calibration_leak)) else ''}"
         )
 
 
-def shows(row: CalibrationLeak) -> bool:
-    """Whether the interval lies above chance, or somebody is named with more right than wrong calls."""
+def shows(row: CalibrationLeak, looks: int = 1) -> bool:
+    """Whether the interval lies above chance, all `looks` counted, or somebody is named with more right than wrong."""
     named = row.found.right_ci is not None and row.found.right_ci[0] > row.inside / row.candidates
-    return row.auc_ci[0] > words.CHANCE or named
+    return words.above_chance(row.auc, row.auc_ci, looks) or named
 
 
 def model(row: CalibrationLeak) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from sim.report import style, words
 from sim.report.roc import scores_of
 from sim.results import AttackResult, ClientResult, Interval, PersonResult, Results
+from sim.verdict import CHANCE
 
 MOST_PAIRS = 12  # attacks in float and int8: of many, the strongest
 MOST_PEOPLE = 60
@@ -35,7 +36,7 @@ def gain_and_leak(results: Results) -> list[style.Figure]:
             f"Further right leaks more; the dashed line is a coin toss.{_paired_cost(results)}",
             "AUC of the strongest attack",
             leak,
-            words.CHANCE,
+            CHANCE,
         ),
     ]
 
@@ -88,11 +89,17 @@ def learning_curve(results: Results) -> style.Figure:
     )
     figure.update_xaxes(title={"text": "round"})
     figure.update_yaxes(title={"text": "accuracy"}, range=[0, 1])
+    commonest = results.utility.commonest_class
+    style.chance_level(figure, commonest)
     first, last = results.rounds[0].accuracy, results.rounds[-1].accuracy
     alt = (
-        f"Accuracy of the global model over {len(results.rounds)} rounds: {first:.3f} at first, {last:.3f} at the end."
+        f"Accuracy of the global model over {len(results.rounds)} rounds: {first:.3f} at first, {last:.3f} at the end;"
+        f" always naming the commonest class gets {commonest:.3f}."
     )
-    caption = "A curve still rising at the end means that more rounds would help; a flat one that they would not."
+    caption = (
+        "A curve still rising at the end means that more rounds would help; a flat one that they would not. The dashed"
+        f" line, at {commonest:.2f}, is what always naming the commonest class gets: a model on it has not learnt."
+    )
     return style.Figure("learning", "Learning, round by round", caption, alt, figure, wide=True)
 
 
@@ -107,7 +114,7 @@ def exposure(results: Results) -> style.Figure:
     if results.data.natural:
         _clients(figure, clients, place)
     _people(figure, drawn, one)
-    style.chance_line(figure, words.CHANCE)
+    style.chance_line(figure, CHANCE)
     ends = [*(end for p in drawn for end in p.exposure_ci), *(c.exposure for c in clients if c.exposure is not None)]
     figure.update_xaxes(title={"text": "AUC (0.5 is a coin toss)"}, range=style.around(ends, 0.4, 0.7))
     ticks = {"tickvals": list(place.values()), "ticktext": [style.shown(name) for name in place]}
@@ -203,7 +210,7 @@ def _aucs_by_precision(groups: list[list[AttackResult]], caption: str) -> style.
     ends = [end for rows in groups for row in rows for end in row.auc_ci]
     figure.update_xaxes(title={"text": "AUC (0.5 is a coin toss)"}, range=style.around(ends, 0.48, 0.7))
     figure.update_yaxes(range=[len(groups) - 0.5, -0.5], tickvals=list(range(len(groups))), ticktext=labels)
-    style.chance_line(figure, words.CHANCE)
+    style.chance_line(figure, CHANCE)
     parts = "; ".join(
         f"{rows[0].attack} on {rows[0].target} " + ", ".join(f"{words.auc(row)} in {row.precision}" for row in rows)
         for rows in groups

@@ -14,6 +14,7 @@ import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
 from attacks.registry import ATTACKS
+from sim import verdict
 from sim.report import arms, beyond, calibrated, deviating, figures, pictures, recovered, roc, tampered, words
 from sim.report.style import Figure
 from sim.results import EdgeResult, Results, Utility
@@ -44,6 +45,7 @@ def page(results: Results, scores: pa.Table) -> str:
         .render(
             r=results,
             w=words,
+            rule=verdict,
             masks=recovered,
             arms=arms,
             beyond=beyond,
@@ -51,7 +53,6 @@ def page(results: Results, scores: pa.Table) -> str:
             tampered=tampered,
             deviating=deviating,
             calibrated=calibrated,
-            verdict=words.verdict(results),
             figures=drawn,
             plots=plots,
             by_one=f"{one.capitalize()} by {one}",

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from sim.report import style, words
 from sim.results import AttackResult, Results
 from sim.score import roc
+from sim.verdict import singles_out
 
 MOST_POINTS = 400
 MOST_CURVES = 6  # as many as there are colours and dashes to tell apart
@@ -79,11 +80,11 @@ def _panel(vantage: str, model: str, rows: list[AttackResult], scores: pa.Table)
 def _caption(vantage: str, rows: list[AttackResult]) -> str:
     who = f"{'The server, which' if words.aggregates(rows[0]) else 'Somebody who'} {words.VANTAGES[vantage].may}"
     who += f". Drawn are the {MOST_CURVES} attacks with the largest AUC" if len(rows) > MOST_CURVES else ""
-    caught = sum(words.singles_out(row) for row in rows)
+    caught = sum(singles_out(row) for row in rows)
     if all(row.tpr_at_fpr.get("0.01") is None for row in rows):
         return f"{who}. Too few non-members to read the curves at 1 % false alarms."
     count = f"{caught or 'none'} of {len(rows)} attacks {'is' if caught < 2 else 'are'}"
-    return f"{who}. At 1 % false alarms {count} above chance."
+    return f"{who}. At 1 % false alarms {count} above chance, all attacks of the run counted."
 
 
 def _alt(vantage: str, model: str, rows: list[AttackResult]) -> str:

@@ -62,6 +62,11 @@ def chance_line(figure: go.Figure, at: float) -> None:
     figure.add_vline(x=at, line={"color": GREY, "width": 1.5, "dash": "dash"})
 
 
+def chance_level(figure: go.Figure, at: float) -> None:
+    """A dashed level line where a model that has not learnt would be."""
+    figure.add_hline(y=at, line={"color": GREY, "width": 1.5, "dash": "dash"})
+
+
 def around(values: list[float], least: float, most: float, pad: float = 0.02) -> list[float]:
     """An axis range that holds all values and, at the least, `least` to `most`."""
     return [max(0.0, min([*values, least]) - pad), min(1.02, max([*values, most]) + pad)]

@@ -24,9 +24,10 @@ from sim.results import (
     Results,
     TprAtFpr,
     Utility,
+    Verdict,
 )
+from sim.verdict import CHANCE, control_holds, counted, grade, leaks, learnt, singles_out
 
-CHANCE = 0.5
 NOT_MEASURABLE = "not measurable"
 NONE_SET = "none set"
 FALSE_ALARMS_NEEDED = 10  # fewer than ten expected false alarms cannot hold a rate
@@ -145,13 +146,24 @@ def named(row: AttackResult | AttackRow) -> str:
 
 
 def units(data: DataCard) -> tuple[str, str]:
-    """One of those whose records these are, and several. Nobody stands behind a simulated client."""
-    return ("person", "people") if data.natural else ("client", "clients")
+    """One of those whose records these are, and several. Nobody stands behind a client that is simulated or unnamed."""
+    return ("person", "people") if data.natural and data.names_people else ("client", "clients")
 
 
 def crowd(data: DataCard) -> str:
     """How many took part, such as "8 people, 16 clients" or "10 simulated clients"."""
-    return f"{data.people} people, {data.clients} clients" if data.natural else f"{data.clients} simulated clients"
+    if not data.natural:
+        return f"{data.clients} simulated clients"
+    return f"{data.people} people, {data.clients} clients" if data.names_people else f"{data.clients} clients"
+
+
+def origin(data: DataCard) -> str:
+    """Whether real people's records are known to stand behind the figures; for records that are not synthetic."""
+    if data.synthetic is None:
+        return "not stated (data.synthetic says it)"
+    if not data.natural:
+        return "no: real records, dealt out to simulated clients"
+    return "no: real people's records" if data.names_people else "no: real records"
 
 
 def population(results: Results) -> str:
@@ -225,6 +237,11 @@ def reading(row: Comparison) -> str:
     return "leaks more" if rises(row) else "leaks less" if falls(row) else "not settled"
 
 
+def above_chance(value: float, ci: Interval, looks: int = 1) -> bool:
+    """Whether an AUC that no deal of membership can judge is above chance, when all `looks` like it are counted."""
+    return counted(value, ci, looks)[0] > CHANCE
+
+
 def epsilon(budget: Budget) -> str:
     """An epsilon as a promise prints it: rounded up in its third place, so that it is never said to be smaller."""
     if budget.epsilon == "inf":
@@ -266,30 +283,15 @@ def own_threshold(own: OwnThreshold | None) -> str:
     return f"{caught} (at {percent(own.realised_fpr)} {percent_interval(own.realised_fpr_ci)})"
 
 
-def holds_chance(control: Control) -> bool:
-    """Whether the control's interval holds an AUC of 0.5, as it should."""
-    return control.auc_ci[0] <= CHANCE <= control.auc_ci[1]
-
-
 def strongest(rows: Iterable[AttackResult]) -> AttackResult | None:
-    """The row with the largest AUC, if there is one."""
-    return max(rows, key=lambda row: row.auc, default=None)
+    """The largest AUC among the attacks above chance, all counted; where none is, the largest of all."""
+    return max(rows, key=lambda row: (leaks(row), row.auc), default=None)
 
 
 def on_model(results: Results, target: str, precision: str) -> list[AttackResult]:
     """The attacks that query this model. Whoever aggregates sees training, not a model, so it is not among them."""
     rows = (row for row in results.attacks if not aggregates(row) and row.output != "label")
     return [row for row in rows if (row.target, row.precision) == (target, precision)]
-
-
-def singles_out(row: AttackResult, key: str = "0.01") -> bool:
-    """Whether even the low end of what is caught lies above the false-alarm rate, that is, above chance.
-
-    The target rate, not the realised one, is the bar: where ties push the realised rate to zero, one lucky member
-    would pass any bar set by it.
-    """
-    cell = row.tpr_at_fpr.get(key)
-    return cell is not None and cell.ci[0] > float(key)
 
 
 def precisions_of(results: Results) -> list[list[AttackResult]]:
@@ -322,7 +324,8 @@ def onto(results: Results, precision: Precision) -> list[Comparison]:
 
 def question(row: Comparison) -> str:
     """What a comparison asks, in words."""
-    return row.question if row.question == "personalising" else ONTO_DEVICE[row.after.partition(" ")[2]]
+    asked = {"personalising": "personalising", "server": "server against user"}
+    return asked.get(row.question) or ONTO_DEVICE[row.after.partition(" ")[2]]
 
 
 def largest(rows: Sequence[Comparison]) -> Comparison | None:
@@ -330,28 +333,86 @@ def largest(rows: Sequence[Comparison]) -> Comparison | None:
     return max(rows, key=lambda row: abs(row.auc_difference), default=None)
 
 
-def verdict(results: Results) -> str:
-    """The whole run in one sentence."""
-    if not all(holds_chance(c) for c in (results.controls.blind, results.controls.stranger)):
+def verdict(results: Results) -> Verdict:
+    """The whole run in a word."""
+    return grade(results.attacks, controls(results), learnt=not unlearnt(results))
+
+
+def controls(results: Results) -> tuple[Control, Control]:
+    """Both attacks that cannot succeed."""
+    return results.controls.blind, results.controls.stranger
+
+
+def unlearnt(results: Results) -> list[str]:
+    """Which models are no better than always naming the commonest class: "global", "personal"."""
+    commonest = results.utility.commonest_class
+    models = (("global", results.utility.global_), ("personal", results.utility.personal))
+    return [name for name, found in models if not learnt(found.accuracy, found.accuracy_ci, commonest)]
+
+
+def summary(results: Results) -> str:
+    """The whole run in a sentence or two: the first thing that anybody reads."""
+    found = leak(results.attacks)
+    if unlearnt(results):
+        return f"{not_learnt(results)} {found}"
+    if not all(map(control_holds, controls(results))):
         return "A control that cannot succeed did, so do not trust these figures until that is explained."
-    top = strongest(results.attacks)
-    if top is None:
-        return "No attack was run, so nothing is known about what leaks."
-    if top.auc_ci[0] > CHANCE:
-        return (
-            f"The models leak: the strongest attack tells who was in the training data with AUC {auc(top)}"
-            f" (0.5 is a coin toss), and {_standing_out(results)}."
-        )
+    return found
+
+
+def not_learnt(results: Results) -> str:
+    """Which models have not learnt, and by what that is told."""
+    lazy, utility = unlearnt(results), results.utility
+    figures = {"global": utility.global_, "personal": utility.personal}
+    said = " and ".join(f"{figures[name].accuracy:.2f} {interval(figures[name].accuracy_ci)}" for name in lazy)
+    which = {
+        ("global",): "The global model has not learnt",
+        ("personal",): "The personal models have not learnt",
+        ("global", "personal"): "The models have not learnt, neither the global one nor the personal ones",
+    }[tuple(lazy)]
     return (
-        f"No attack is shown to tell members from others better than a coin toss (largest AUC {auc(top)}),"
-        f" and {_standing_out(results)}."
+        f"{which}: accuracy on held-out records, {said}, is not above the"
+        f" {utility.commonest_class:.2f} that always naming the commonest class gets. What follows says nothing about a"
+        " model that works."
     )
 
 
-def _standing_out(results: Results) -> str:
-    if not any(row.tpr_at_fpr.get("0.01") for row in results.attacks):
+def leak(rows: Sequence[AttackResult]) -> str:
+    """What the attacks are shown to do, all of them counted."""
+    if not rows:
+        return "No attack was run, so nothing is known about what leaks."
+    top, counting = strongest(rows), f", {interval_counted(rows)}" if len(rows) > 1 else ""
+    assert top is not None
+    if leaks(top):
+        return (
+            f"The models leak: the strongest attack tells who was in the training data with AUC {auc(top)}"
+            f" (0.5 is a coin toss{counting}), and {_standing_out(rows)}."
+        )
+    if any(map(singles_out, rows)):
+        return (
+            f"The models leak: {_standing_out(rows)}, though no attack tells members from others on the whole"
+            f" (largest AUC {auc(top)})."
+        )
+    if grade(rows, (), learnt=True) == "not measurable":
+        return "Whether the models leak is not measurable: a coin decided about too few records."
+    tried = f"none of {len(rows)} attacks, all counted, does" if len(rows) > 1 else "the attack tried does not do"
+    return (
+        f"No leak is shown: {tried} better than a coin toss (largest AUC {auc(top)}), and {_standing_out(rows)}."
+        " Attacks that were not tried may find more."
+    )
+
+
+def interval_counted(rows: Sequence[AttackResult]) -> str:
+    """The interval of the strongest attack's AUC when all attacks are counted."""
+    top = strongest(rows)
+    assert top is not None
+    return f"{interval(top.auc_ci_adjusted)} when all {len(rows)} attacks are counted"
+
+
+def _standing_out(rows: Sequence[AttackResult]) -> str:
+    if not any(row.tpr_at_fpr.get("0.01") for row in rows):
         return "whether anybody is singled out at 1 % false alarms is not measurable"
-    if any(singles_out(row) for row in results.attacks):
+    if any(map(singles_out, rows)):
         return "some records stand out even at 1 % false alarms"
     return "at 1 % false alarms no attack singles anybody out"
 

@@ -24,7 +24,7 @@ from sim.results.membership import (
     Refusal,
     TprAtFpr,
 )
-from sim.results.part import Interval, Output, Precision, Question, Vantage
+from sim.results.part import Interval, Output, Precision, Question, Vantage, Verdict
 from sim.results.people import ClientResult, DataCard, PersonResult, PopulationCard, RoundResult, Utilities, Utility
 from sim.results.protection import Budget, Cost, Protection
 from sim.results.run import Results
@@ -76,4 +76,5 @@ __all__ = [
     "Utilities",
     "Utility",
     "Vantage",
+    "Verdict",
 ]

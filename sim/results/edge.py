@@ -96,5 +96,5 @@ class CalibrationLeak(Part):
     found: Called = Field(description="called calibration records")
     excluded: Called = Field(description="called anything but")
     public_auc: float = Field(description="of the same attack on the same models calibrated on the attacker's records")
-    public_auc_ci: Interval = Field(description="should hold 0.5: those ranges tell of none of the candidates")
+    public_auc_ci: Interval = Field(description="should not lie above 0.5: those ranges tell of none of the candidates")
     cpu_seconds: float

@@ -52,7 +52,11 @@ class AttackResult(Part):
     output: Output | None = Field(description="what the model answers; null for a server that sees the training itself")
     auc: float
     auc_ci: Interval
+    auc_ci_adjusted: Interval = Field(description="of the AUC; holds at 95 % for all attacks of the run at once")
     tpr_at_fpr: dict[str, TprAtFpr | None] = Field(description="null: too few non-members to measure this rate")
+    tpr_low_adjusted: float | None = Field(
+        description="lower end of the TPR at 1 % FPR; holds at 97.5 % for all attacks at once; null: not measurable"
+    )
     arms: list[Arm] = Field([], description="participants and newcomers apart; empty where there are no newcomers")
     own_threshold: OwnThreshold | None
     members: int
@@ -74,10 +78,14 @@ class AttackRow(Part):
 
 
 class Comparison(Part):
-    """What a change of model does to one attack, paired: both models are asked about the same people's records."""
+    """What a change of model does to one attack, paired: both models are asked about the same people's records.
+
+    Question "server": the strongest attack of whoever aggregates, less the strongest on the global model's answers.
+    """
 
     attack: str
     question: Question
+    attack_before: str = Field("", description="the attack before, where it is another; empty where it is the same")
     before: str = Field(description='the model before the change, such as "global float32"')
     after: str
     auc_difference: float = Field(description="AUC after less AUC before: above 0, the change makes more leak")
@@ -85,7 +93,7 @@ class Comparison(Part):
 
 
 class Control(Part):
-    """An attack that cannot succeed: its interval should hold 0.5."""
+    """An attack that cannot succeed: its interval should not lie above 0.5."""
 
     attack: str
     auc: float

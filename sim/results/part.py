@@ -10,7 +10,16 @@ Interval = tuple[float, float]
 Precision = Literal["float32", "int8", "int8-per-tensor", "int16x8", "int4", "head"]
 Output = Literal["logits", "probabilities", "label"]
 Vantage = Literal["server", "aggregator", "malicious-server", "global-user", "query", "device"]
-Question = Literal["personalising", "rounding"]
+Question = Literal["personalising", "rounding", "server"]
+Verdict = Literal[
+    "none shown",
+    "some, nobody singled out",
+    "some, singling out not measurable",
+    "singled out",
+    "controls failed",
+    "not learnt",
+    "not measurable",
+]
 
 
 class Part(BaseModel):

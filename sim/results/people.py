@@ -28,6 +28,9 @@ class Utilities(Part):
     global_: Utility = Field(alias="global")
     personal: Utility
     device: Utility
+    commonest_class: float = Field(
+        description="share of the commonest class among the held-out records: the accuracy of always naming it"
+    )
     beside: dict[Precision, Utility] = Field({})
 
 
@@ -68,11 +71,12 @@ class DataCard(Part):
     source: str
     title: str
     licence: str
-    synthetic: bool
+    synthetic: bool | None = Field(description="null: the user's own data, and the scenario does not say")
     records: int
     classes: list[str]
     clients: int
-    people: int = Field(description="as many as clients where these are simulated")
+    people: int = Field(description="as many as clients where these are simulated, or the data names no people")
+    names_people: bool = Field(description="whether the data says whose clients are whose")
     natural: bool = Field(description="whether the clients are the data's own devices; if not, they are simulated")
     never_trained: list[int] = Field(
         [],

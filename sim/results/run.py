@@ -10,7 +10,7 @@ from sim.results.beyond import LabelResult, PropertyResult, ReconstructionResult
 from sim.results.deviating import ProbeResult, TamperingResult
 from sim.results.edge import Calibration, CalibrationLeak, EdgeResult, LitertVerdict
 from sim.results.membership import AttackResult, AttackRow, Comparison, Controls, ParticipationResult, Refusal
-from sim.results.part import Part
+from sim.results.part import Part, Verdict
 from sim.results.people import ClientResult, DataCard, PersonResult, PopulationCard, RoundResult, Utilities
 from sim.results.protection import Budget, Protection
 
@@ -22,6 +22,8 @@ class Results(Part):
     scenario: str
     title: str
     seed: int
+    verdict: Verdict = Field(description="graded by the figures that hold for all attacks at once")
+    summary: str = Field(description="the verdict in a sentence or two")
     versions: dict[str, str]
     timing: dict[str, float] = Field(description="seconds of each stage")
     data: DataCard

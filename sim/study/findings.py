@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sim.report import words
 from sim.study.results import Column, Difference, Figure, Strongest, StudyResults
+from sim.verdict import CHANCE
 
 TRAINING = ("server", "aggregator", "malicious-server")  # who sees the training, and not a model alone
 
@@ -71,7 +72,7 @@ def _strongest(study: StudyResults) -> Iterator[str]:
         blind = (
             "chosen for each seed by the other seeds" if top.chosen_blind else "the largest of all, which flatters it"
         )
-        verdict = "is above a coin toss" if top.auc.ci[0] > words.CHANCE else "is not shown to beat a coin toss"
+        verdict = "is above a coin toss" if top.auc.ci[0] > CHANCE else "is not shown to beat a coin toss"
         yield (
             f"Variant {variant.name}: the most exposed place is {where(top)}, where the strongest attack"
             f" ({chosen(top)}; {blind}) has AUC {auc(top.auc)} and {verdict}."

@@ -15,6 +15,7 @@ from sim.study.figures import differences, over_seeds
 from sim.study.findings import findings
 from sim.study.plan import Part
 from sim.study.results import Cell, Column, Difference, Figure, Strongest, StudyResults, Variant
+from sim.verdict import control_holds
 
 LOW = "0.01"
 _ORACLE = "model to query"
@@ -239,7 +240,7 @@ def _variant(scenario: Scenario, name: str, runs: list[tuple[Part, str, Results]
             },
             "promises": list(_promises(first)),
             "controls_held": sum(
-                words.holds_chance(control)
+                control_holds(control)
                 for _, results in mine
                 for control in (results.controls.blind, results.controls.stranger)
             ),

@@ -10,6 +10,7 @@ from sim.report import words
 from sim.report.page import CSS, environment, replace_whole
 from sim.study import findings
 from sim.study.results import Cell, Column, StudyResults
+from sim.verdict import CHANCE
 
 _FULL = 0.5  # AUC above chance that gets the full colour
 
@@ -72,4 +73,4 @@ def _groups(heads: list[Head]) -> list[tuple[str, int]]:
 def _heat(cell: Cell) -> str:
     """How far the low end of the interval lies above chance, as a per cent of full colour."""
     assert cell.auc is not None
-    return f"{max(0.0, min(1.0, (cell.auc.ci[0] - words.CHANCE) / _FULL)):.0%}"
+    return f"{max(0.0, min(1.0, (cell.auc.ci[0] - CHANCE) / _FULL)):.0%}"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sim.findings import findings
 from sim.report import words
-from sim.report.words import crowd, named, population, verdict
+from sim.report.words import crowd, named, population, summary, verdict
+from sim.results import Comparison
 from tests.sim.report.conftest import make_protected, make_run, make_summed
 
 
@@ -30,7 +31,8 @@ def with_rates(results, tpr, ci):
     rows = []
     for row in results.attacks:
         cell = changed(row.tpr_at_fpr["0.01"], tpr=tpr, ci=ci)
-        rows.append(changed(row, tpr_at_fpr={**row.tpr_at_fpr, "0.01": cell}))
+        rates = {**row.tpr_at_fpr, "0.01": cell}
+        rows.append(changed(row, tpr_at_fpr=rates, tpr_low_adjusted=max(0.0, ci[0] - 0.003)))
     return changed(results, attacks=rows)
 
 
@@ -96,22 +98,77 @@ def test_nobody_is_singled_out_unless_an_interval_lies_above_the_rate(results):
     assert "Some records are singled out: at 1 % false alarms 11 of 11 attacks catch more" in text
 
 
-def test_one_attack_above_chance_among_many_is_hedged(results):
+def test_one_attack_above_chance_among_many_must_outlast_the_count(results):
     dull = with_rates(results, 0.012, (0.007, 0.019))
     sharp = with_rates(results, 0.05, (0.038, 0.064)).attacks[0]
     text = said(changed(dull, attacks=[sharp, *dull.attacks[1:]]))
-    assert "1 of 11 attacks catches more members than guessing would" in text
-    assert "One of several attacks can lie above by luck." in text
+    assert "1 of 11 attacks catches more members than guessing would, all 11 attacks counted" in text
+    alone = changed(sharp, tpr_low_adjusted=0.009)
+    assert "Nobody is singled out" in said(changed(dull, attacks=[alone, *dull.attacks[1:]]))
 
 
 def test_the_verdict_follows_the_figures(results):
-    assert verdict(with_rates(results, 0.012, (0.007, 0.019))).endswith("no attack singles anybody out.")
-    assert verdict(with_rates(results, 0.05, (0.038, 0.064))).endswith(
-        "some records stand out even at 1 % false alarms."
+    nobody = with_rates(results, 0.012, (0.007, 0.019))
+    assert verdict(nobody) == "some, nobody singled out"
+    assert "at 1 % false alarms no attack singles anybody out." in summary(nobody)
+    caught = with_rates(results, 0.05, (0.038, 0.064))
+    assert verdict(caught) == "singled out"
+    assert summary(caught).startswith("The models leak: the strongest attack")
+    assert summary(caught).endswith("some records stand out even at 1 % false alarms.")
+    even = changed(
+        nobody,
+        attacks=[changed(row, auc=0.53, auc_ci=(0.51, 0.55), auc_ci_adjusted=(0.49, 0.57)) for row in nobody.attacks],
     )
-    even = [changed(row, auc=0.51, auc_ci=(0.48, 0.54)) for row in results.attacks]
-    assert verdict(changed(results, attacks=even)).startswith("No attack is shown to tell members from others")
-    assert verdict(changed(results, attacks=[])).startswith("No attack was run")
+    assert verdict(even) == "none shown"
+    assert summary(even).startswith("No leak is shown: none of 11 attacks, all counted, does better than a coin toss")
+    assert summary(changed(results, attacks=[])).startswith("No attack was run")
+
+
+def test_somebody_singled_out_is_a_leak_though_the_crowd_is_not_told_apart(results):
+    caught = with_rates(results, 0.05, (0.038, 0.064))
+    flat = changed(caught, attacks=[changed(row, auc_ci_adjusted=(0.48, 0.54)) for row in caught.attacks])
+    assert verdict(flat) == "singled out"
+    assert summary(flat).startswith(
+        "The models leak: some records stand out even at 1 % false alarms, though no attack"
+    )
+
+
+def test_a_model_that_has_not_learnt_comes_first_whatever_the_attacks_say(results):
+    idle = changed(results.utility.global_, accuracy=0.24, accuracy_ci=(0.21, 0.27))
+    lazy = changed(results, utility=changed(results.utility, global_=idle))
+    assert verdict(lazy) == "not learnt"
+    start = "The global model has not learnt: accuracy on held-out records, 0.24 [0.21, 0.27], is not above the 0.23"
+    assert summary(lazy).startswith(start)
+    assert findings(lazy)[0].startswith(start)
+    assert "The models leak" in summary(lazy)
+
+
+@pytest.mark.parametrize(
+    ("blind", "expected", "said_of_it"),
+    [
+        ((0.40, 0.48), "singled out", "lies below 0.5. It was wrong more often than right"),
+        ((0.48, 0.52), "singled out", "Both controls do no better than a coin toss"),
+        ((0.501, 0.56), "controls failed", "Do not trust the rows above"),
+    ],
+)
+def test_a_control_condemns_only_from_above(results, blind, expected, said_of_it):
+    control = changed(results.controls.blind, auc=sum(blind) / 2, auc_ci=blind)
+    found = with_rates(changed(results, controls=changed(results.controls, blind=control)), 0.05, (0.038, 0.064))
+    assert verdict(found) == expected
+    assert said_of_it in said(found)
+
+
+def test_few_people_are_said_to_be_too_few(results):
+    text = said(changed(results, data=changed(results.data, people=6)))
+    assert "6 people are too few to say how others would fare" in text
+    assert "too few to say" not in said(results)
+
+
+def test_clients_are_not_called_people_where_the_data_names_none(results):
+    data = changed(results.data, people=6, clients=6, names_people=False)
+    assert crowd(data) == "6 clients"
+    assert words.units(data) == ("client", "clients")
+    assert words.origin(changed(data, synthetic=None)) == "not stated (data.synthetic says it)"
 
 
 def test_ties_at_no_false_alarm_do_not_single_anybody_out(results):
@@ -125,10 +182,11 @@ def test_ties_at_no_false_alarm_do_not_single_anybody_out(results):
 
 
 def test_nothing_measured_is_not_called_nobody(results):
-    rows = [changed(row, tpr_at_fpr={"0.01": None}, nonmembers=600) for row in results.attacks]
+    rows = [changed(row, tpr_at_fpr={"0.01": None}, tpr_low_adjusted=None, nonmembers=600) for row in results.attacks]
     text = said(changed(results, attacks=rows))
     assert "Nobody is singled out" not in text
-    assert "singled out at 1 % false alarms is not measurable" in verdict(changed(results, attacks=rows))
+    assert "singled out at 1 % false alarms is not measurable" in summary(changed(results, attacks=rows))
+    assert verdict(changed(results, attacks=rows)) == "some, singling out not measurable"
     assert "600 non-members give about 6.0 false alarms at that rate, and a fair figure needs ten, so 1,000" in text
 
 
@@ -181,7 +239,7 @@ def test_a_failed_control_comes_first_and_warns(results):
     blind = changed(results.controls.blind, auc=0.61, auc_ci=(0.57, 0.65))
     failed = changed(results, controls=changed(results.controls, blind=blind))
     assert findings(failed)[0].startswith("Do not trust the rows above until this is explained: the control blind")
-    assert "Both controls hold 0.5" in said(results)
+    assert "Both controls do no better than a coin toss" in said(results)
 
 
 def test_without_noise_epsilon_is_infinite_in_words(results):
@@ -269,10 +327,39 @@ def test_a_server_that_sees_sums_is_held_against_users_and_not_against_itself():
     strong = changed(summed, attacks=rows)
     assert [row.vantage for row in words.on_model(strong, "global", "float32")] == ["global-user", "global-user"]
     outside = words.strongest(words.on_model(strong, "global", "float32"))
+    text = said(with_lead(strong, "loss-series", outside.attack, (0.16, (0.11, 0.21))))
     assert (
         "The server, which sees the sum of the updates, learns more than its users do: loss-series has AUC 0.70"
-        f" [0.66, 0.74], against {words.auc(outside)} for somebody who may only query the global model." in said(strong)
+        f" [0.66, 0.74], against {words.auc(outside)} for somebody who may only query the global model"
+        f" ({outside.attack}); the difference is 0.16 [0.11, 0.21], on the same records." in text
     )
+
+
+def with_lead(results, attack, before, figure):
+    """The server's lead over users, as paired."""
+    row = Comparison(
+        attack=attack,
+        attack_before=before,
+        question="server",
+        before="global float32",
+        after="the training",
+        auc_difference=figure[0],
+        ci=figure[1],
+    )
+    return changed(results, comparisons=[*results.comparisons, row])
+
+
+@pytest.mark.parametrize(
+    ("figure", "sentence"),
+    [
+        ((0.060, (0.013, 0.115)), "The server, which sees every update, learns more than its users do: cosine has AUC"),
+        ((0.060, (0.001, 0.119)), "The best of 2 attacks can lead that much by luck."),
+        ((0.060, (-0.01, 0.13)), "Whether seeing every update gives the server a lead is not settled: cosine has AUC"),
+        ((-0.060, (-0.1, -0.02)), "Seeing every update helps the server less than querying the global model does:"),
+    ],
+)
+def test_the_server_s_lead_follows_the_paired_difference(results, figure, sentence):
+    assert sentence in said(with_lead(results, "cosine", "rmia", figure))
 
 
 def test_what_the_attacker_is_given_and_what_the_intervals_leave_out(results):

@@ -46,7 +46,13 @@ def judged(truth):
 def one(attack, model, scores, truth):
     vantage, target, precision = MODELS[model]
     result = AttackResult.model_construct(
-        attack=attack, vantage=vantage, target=target, precision=precision, output="logits"
+        attack=attack,
+        vantage=vantage,
+        target=target,
+        precision=precision,
+        output="logits",
+        auc=auc(scores, truth.member),
+        auc_ci_adjusted=(0.0, 1.0),
     )
     return Judged(result, scores, truth)
 
@@ -58,7 +64,18 @@ def test_each_attack_is_compared_with_itself_on_another_model(judged):
         ("rounding", "global float32", "global int8"),
         ("rounding", "personal float32", "personal int8"),
     ]
-    assert found == [(question, attack, *models) for question, *models in sides for attack in ("loss", "rmia")]
+    same = [(question, attack, *models) for question, *models in sides for attack in ("loss", "rmia")]
+    assert found == [*same, ("server", "cosine", "global float32", "the training")]
+
+
+def test_the_server_is_held_against_the_strongest_user_on_the_same_records(judged, truth):
+    lead = comparisons(SCENARIO, judged)[-1]
+    scores = {(j.result.attack, j.result.vantage, j.result.precision): j.scores for j in judged}
+    areas = {attack: auc(scores[attack, "global-user", "float32"], truth.member) for attack in ("loss", "rmia")}
+    assert lead.attack_before == max(areas, key=areas.get)
+    inside = auc(scores["cosine", "server", "float32"], truth.member)
+    assert lead.auc_difference == pytest.approx(inside - max(areas.values()))
+    assert lead.ci[0] < lead.auc_difference < lead.ci[1]
 
 
 def test_a_difference_is_after_less_before_and_the_same_every_time(judged, truth):
@@ -70,7 +87,8 @@ def test_a_difference_is_after_less_before_and_the_same_every_time(judged, truth
 
 
 def test_an_attack_on_one_model_only_is_not_compared(judged):
-    assert comparisons(SCENARIO, judged[:3]) == []
+    assert [each.question for each in comparisons(SCENARIO, judged[:3])] == ["server"]
+    assert comparisons(SCENARIO, judged[1:3]) == []
 
 
 def test_models_are_compared_on_the_records_of_clients_that_trained_both(judged, truth):

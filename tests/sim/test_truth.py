@@ -48,7 +48,7 @@ def test_members_of_the_global_model_are_those_of_clients_in_a_released_round(ti
     assert {each.result.target for each in judged} == {"global", "personal"}
     assert {t.trained for t in targets if t.target == "global"} == {(0, 2)}
     pairs = comparisons(tiny, judged)
-    assert {pair.question for pair in pairs} == {"personalising", "rounding"}
+    assert {pair.question for pair in pairs} == {"personalising", "rounding", "server"}
 
 
 def test_attacks_on_more_than_membership_are_about_clients_that_trained(tiny, part, quiet):

@@ -38,7 +38,7 @@ def test_everything_that_is_known_is_said(read, full, model):
         "800 members and 900 non-members; finds 12.0% of the members (95 % interval 10.0% to 15.0%) at a "
         "false-positive rate of 1.0%.",
         "90 non-members; too few to measure the share found at a low false-positive rate.",
-        "Control, blind: AUC 0.500 (95 % interval 0.460 to 0.540); it should hold 0.5.",
+        "Control, blind: AUC 0.500 (95 % interval 0.460 to 0.540); it should not lie above 0.5.",
         "Nothing that this card asks for.",
     ):
         assert said in card, said

@@ -12,9 +12,9 @@ from rich.console import Console
 from sim.audit import folder as folders
 from sim.audit.results import FILE, Audit, json_schema
 from sim.audit.run import Request, audit
-from sim.audit.words import holds_chance
 from sim.errors import InputError
 from sim.progress import Progress
+from sim.verdict import control_holds
 
 from .conftest import diabetes, digits
 
@@ -54,21 +54,21 @@ def full(audited, folder, model, recipe):
 
 def test_the_members_of_a_model_that_remembers_are_found(full):
     document, _ = full
-    assert document.verdict == "leaks"
+    assert document.verdict in ("singled out", "some, nobody singled out", "some, singling out not measurable")
     assert document.summary.startswith("leaky.tflite leaks: ")
     assert row(document, "loss").auc_ci[0] > 0.55
     assert row(document, "gap").auc_ci[0] > 0.55
     assert row(document, "label-copies").auc_ci[0] > 0.55
     assert row(document, "rmia").auc > row(document, "loss").auc
     assert document.members.accuracy > document.nonmembers.accuracy + 0.1
-    assert holds_chance(document.blind)
+    assert control_holds(document.blind)
     assert row(document, "rmia").references == 2
     assert row(document, "loss").own_threshold is not None
 
 
 def test_intervals_are_wider_for_the_best_of_many(full):
     for each in full[0].attacks:
-        assert each.auc_ci_widened[0] <= each.auc_ci[0] <= each.auc <= each.auc_ci[1] <= each.auc_ci_widened[1]
+        assert each.auc_ci_adjusted[0] <= each.auc_ci[0] <= each.auc <= each.auc_ci[1] <= each.auc_ci_adjusted[1]
 
 
 def test_the_float_model_is_attacked_alone_and_together_with_the_file(full):
@@ -114,9 +114,9 @@ def null(audited):
 
 
 def test_a_model_that_never_saw_the_members_leaks_nothing(null):
-    assert null.verdict == "no leak shown"
+    assert null.verdict == "none shown"
     for name in ("loss", "entropy", "gap"):
-        low, high = row(null, name).auc_ci_widened
+        low, high = row(null, name).auc_ci_adjusted
         assert low < 0.5 < high
     assert "No reference models were given" in " ".join(null.findings)
 
@@ -155,7 +155,7 @@ def test_files_that_differ_by_themselves_are_not_to_be_trusted(audited, saved):
     data = digits()
     shifted = saved("shifted", x=np.clip(data.x[400:800] + 0.15, 0, 1), y=data.y[400:800])
     document, _ = audited("leaky", nonmembers=shifted.with_suffix(""))
-    assert document.verdict == "not to be trusted"
+    assert document.verdict == "controls failed"
     assert document.summary.startswith("Do not trust these figures")
     assert any(pair.before == "blind control" for pair in document.paired)
 

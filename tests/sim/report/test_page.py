@@ -111,7 +111,7 @@ def test_synthetic_data_is_loud(run):
 def test_a_failed_control_takes_over_the_verdict(run):
     blind = run.results.controls.blind.model_copy(update={"auc": 0.6, "auc_ci": (0.57, 0.63)})
     controls = run.results.controls.model_copy(update={"blind": blind})
-    text = page_module.page(run.results.model_copy(update={"controls": controls}), run.scores)
+    text = page_module.page(with_findings(run.results.model_copy(update={"controls": controls})), run.scores)
     verdict = re.search(r'id="verdict">(.*?)</p>', text)[1]
     assert "do not trust" in verdict
     assert '<span class="bad">no</span>' in text
