@@ -25,6 +25,7 @@ NEEDS: dict[str, Callable[[Observation], bool]] = {
     "updates of single clients": lambda seen: any(each.updates for each in seen.rounds),
     "broadcasts of its own making": lambda seen: len(seen.probes) > 0,
     "file of the model": lambda seen: seen.file is not None,
+    "file of the global model": lambda seen: seen.file_before is not None,
     "weights of reference models": lambda seen: any(each.weights is not None for each in seen.references),
     "model architecture": lambda seen: seen.architecture is not None,
     "client that the candidates belong to": lambda seen: seen.client is not None,

@@ -118,6 +118,15 @@ class Opened:
     extremes: Callable[[Float[np.ndarray, "records ..."], np.random.Generator | None], Ends]
     calibration_records: int  # how many records set the ranges: the maker's model card says so
     grid: float = 1.0  # the ends were moved outward to powers of it, as the model card says too; 1: they were not
+    steps: Float[np.ndarray, " params"] | None = None  # between neighbouring values of each weight; None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What attacks on updates use of the public training recipe."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    weight_decay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,8 @@ class Observation:
     architecture: nn.Module | None = None
     client: Int[np.ndarray, " candidates"] | None = None  # whose record each candidate is
     file: Opened | None = None  # for whoever holds the device
+    file_before: Opened | None = None  # the global model's, which every device has had
+    recipe: Recipe = Recipe()  # of the training that is attacked: of the global model, or of the personal one
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from attacks import (
     pair,
     quantile,
     rmia,
+    row_span,
     shadow,
     source,
     stealing,
@@ -50,6 +51,7 @@ SALEM = "Salem et al. 2019, arXiv 1806.01246"
 SONG = "Song and Mittal 2021, arXiv 2003.10595"
 WATSON = "Watson et al. 2022, arXiv 2111.08440"
 YEOM = "Yeom et al. 2018, arXiv 1709.01604"
+PROJRES = "ProjRes for hidden layers of language models: arXiv 2604.21197"
 ZARI = "Zari et al. 2021, arXiv 2111.00430"
 ZARIFZADEH = "Zarifzadeh et al. 2024, arXiv 2312.03262"
 ZHU = "Zhu et al. 2024, arXiv 2402.06289"
@@ -201,7 +203,24 @@ ATTACKS: dict[str, Attack] = {
             UPDATES,
             "Hu et al. 2021, arXiv 2109.05659",
         ),
+        Attack(
+            "row-span", "Whether a record lies in the row span of its client's updates", row_span.run, UPDATES, PROJRES
+        ),
+        Attack(
+            "row-span-sums",
+            "Row span of the sums with a client, against that of the sums without it",
+            row_span.sums,
+            WHOSE,
+            f"our own; {PROJRES}",
+        ),
         # Device: the file itself, with its weights.
+        Attack(
+            "row-span-device",
+            "Row span of the step from the global file to the personal one",
+            row_span.device,
+            (*FILE, "file of the global model"),
+            f"our own; {PROJRES}",
+        ),
         Attack("device-gradient", "Norm of the gradient at the file's weights", device.gradient, FILE, NASR),
         Attack(
             "device-gradient-calibrated",

@@ -7,7 +7,7 @@ weights. It runs in LiteRT and shows every activation, record by record, to comp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ __all__ = [
     "parameters",
     "quantised",
     "read",
+    "steps",
     "unpacked",
 ]
 
@@ -143,10 +144,21 @@ def parameters(reading: Reading, architecture: nn.Module) -> Float[np.ndarray, "
     the order they are used in. What the converter made itself (a normalisation's averages) fits no parameter in turn
     and is left out. Raises `ArtifactError` where the file is of another architecture, or normalisation is folded in.
     """
+    return _as_vector(reading, architecture, lambda constant: constant.real)
+
+
+def steps(reading: Reading, architecture: nn.Module) -> Float[np.ndarray, " params"]:
+    """Between neighbouring values of each of `parameters`, in their order: it was rounded by up to half of that."""
+    return _as_vector(reading, architecture, lambda constant: np.broadcast_to(constant.steps, constant.values.shape))
+
+
+def _as_vector(
+    reading: Reading, architecture: nn.Module, of: Callable[[Constant], np.ndarray[Any, Any]]
+) -> Float[np.ndarray, " params"]:
     wanted = [(name, tuple(weights.shape)) for name, weights in architecture.named_parameters()]
     found: list[np.ndarray[Any, Any]] = []
     for layer in reading.layers:
-        parts = _as_torch(layer, [shape for _, shape in wanted[len(found) :]])
+        parts = _as_torch(layer, [of(constant) for constant in layer.constants], [s for _, s in wanted[len(found) :]])
         found += parts
     if len(found) < len(wanted):
         name, shape = wanted[len(found)]
@@ -172,9 +184,10 @@ def float_network(model: bytes, shown: list[int], rng: np.random.Generator | Non
     return packed(whole)
 
 
-def _as_torch(layer: Layer, wanted: list[tuple[int, ...]]) -> list[np.ndarray[Any, Any]]:
+def _as_torch(
+    layer: Layer, real: list[np.ndarray[Any, Any]], wanted: list[tuple[int, ...]]
+) -> list[np.ndarray[Any, Any]]:
     """A layer's constants in torch's layout, if their shapes are those of the next parameters; else none of them."""
-    real = [constant.real for constant in layer.constants]
     if layer.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and wanted:
         real[0] = _kernel(layer, real[0], len(wanted[0]))
     elif len(real) == 1:

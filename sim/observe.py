@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from attacks.malicious.making import Kind
-from attacks.observation import Observation, Oracle, Output, Predictor, Records, Reference, Vantage
+from attacks.observation import Observation, Oracle, Output, Predictor, Recipe, Records, Reference, Vantage
 from attacks.registry import ATTACKS
-from clients.training import logits
+from clients.training import TrainingConfig, logits
 from sim.data.federation import ClientData, Federation
 from sim.export import calibration_card
 from sim.federate import GLOBAL
@@ -193,6 +193,7 @@ class _View:
             self._of(self.aggregating, self.participants),
             rounds=ServerRounds(self.folder.transcript),
             client=np.repeat([client.client for client in self.participants], [len(c) for c in self.participants]),
+            recipe=_recipe(self.scenario.training),
         )
 
     def global_user_of_device(self, oracle: Oracle, variant: Precision) -> Observation:
@@ -232,11 +233,22 @@ class _View:
         )
 
     def holder(self, querier: Target) -> Target:
-        """Somebody who has a personal model's file, and can ask it what whoever may query it can."""
+        """Somebody who has a personal model's file, and can ask it what whoever may query it can.
+
+        And the global model's, which every device had before.
+        """
         records, folder = calibration_card(self.scenario).records, self.folder
         files = [folder.artifact(personal_name(client.client)).read_bytes() for client in self.federation.clients]
+        before = opened(self.scenario, folder.artifact("global").read_bytes(), records)
+        recipe = _recipe(self.scenario.personalization)
         observations = tuple(
-            replace(each, vantage="device", file=opened(self.scenario, file, records))
+            replace(
+                each,
+                vantage="device",
+                file=opened(self.scenario, file, records),
+                file_before=before,
+                recipe=recipe,
+            )
             for each, file in zip(querier.observations, files, strict=True)
         )
         return replace(querier, vantage="device", observations=observations)
@@ -282,3 +294,8 @@ class _View:
 def _stored_predictor(scenario: Scenario, file: Path) -> Predictor:
     model = stored_model(scenario, file)
     return lambda x: logits(model, x)
+
+
+def _recipe(training: TrainingConfig) -> Recipe:
+    """What attackers know of how clients train: it is public."""
+    return Recipe(training.optimizer, training.weight_decay)

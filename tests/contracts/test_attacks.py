@@ -22,17 +22,19 @@ from sim.score import auc
 
 CLASSES, FEATURES, SIDE, OWN = 6, 20, 200, 400
 CLIENTS, PER_ROUND = 4, 3
+WIDE, SPANS = 320, ("row-span", "row-span-sums", "row-span-device")  # attacks that live on few records
 
 
-def records(rng, count):
+def records(rng, count, features=FEATURES):
     """A Gaussian mixture whose classes overlap, so that a model can only fit it by learning records by heart."""
-    means = np.random.default_rng(99).normal(scale=0.5, size=(CLASSES, FEATURES))
+    means = np.random.default_rng(99).normal(scale=0.5, size=(CLASSES, features))
     y = rng.integers(CLASSES, size=count)
-    return Records((means[y] + rng.normal(size=(count, FEATURES))).astype(np.float32), y)
+    x = (means[y] + rng.normal(size=(count, features))) * np.sqrt(FEATURES / features)
+    return Records(x.astype(np.float32), y)
 
 
-def network(rng):
-    model = nn.Sequential(nn.Linear(FEATURES, 48), nn.ReLU(), nn.Dropout(0.1), nn.Linear(48, CLASSES))
+def network(rng, features=FEATURES):
+    model = nn.Sequential(nn.Linear(features, 48), nn.ReLU(), nn.Dropout(0.1), nn.Linear(48, CLASSES))
     start = rng.normal(scale=0.15, size=sum(p.numel() for p in model.parameters()))
     vector_to_parameters(torch.tensor(start, dtype=torch.float32), model.parameters())
     return model.eval()
@@ -78,7 +80,27 @@ def world(seed, leaks):
     )
     person = personal(user, start, data, elsewhere)
     others = [server, malicious(server, start, data, elsewhere), held(user, start), held(person, start)]
-    return [user, person, *others], member
+    return [user, person, *others, *wide(rng, member, leaks)], member
+
+
+def wide(rng, member, leaks):
+    """A server's and a device holder's views of records with more features than all clients together have members."""
+    candidates, population = (records(rng, count, WIDE) for count in (2 * SIDE, OWN))
+    data, start = candidates[member] if leaks else records(rng, SIDE, WIDE), network(rng, WIDE)
+    elsewhere = [records(rng, SIDE // 20, WIDE) for _ in range(CLIENTS - 1)]
+    server = Observation(
+        vantage="server",
+        candidates=candidates,
+        population=population,
+        rounds=federation(start, data, *elsewhere),
+        architecture=start,
+        client=np.ones(len(candidates), dtype=np.int64),
+    )
+    files = [
+        Opened(to_vector(each), np.zeros(1), np.ones(1), lambda x, rng: (x, x), 10)
+        for each in (start, trained(start, data, 120, 0.2))
+    ]
+    return server, replace(server, vantage="device", rounds=(), client=None, file=files[1], file_before=files[0])
 
 
 def personal(user, start, data, elsewhere):
@@ -145,8 +167,9 @@ def probed(name, sending, start, shared, clients):
 
 
 def seen(name, world):
-    """The first observation that lacks nothing the attack needs."""
-    return next(observation for observation in world[0] if lacks(ATTACKS[name], observation) is None)
+    """The first observation that lacks nothing the attack needs; of few wide records, where it lives on these."""
+    wide_ones = [each for each in world[0] if (each.candidates.x.shape[1] == WIDE) == (name in SPANS)]
+    return next(observation for observation in wide_ones if lacks(ATTACKS[name], observation) is None)
 
 
 def federation(model, *clients):
@@ -296,6 +319,7 @@ WITHOUT = {
     "broadcasts of its own making": {"probes": ()},
     "model architecture": {"architecture": None},
     "file of the model": {"file": None},
+    "file of the global model": {"file_before": None},
     "weights of reference models": {"references": ()},
     "client that the candidates belong to": {"client": None},
 }

@@ -1,0 +1,160 @@
+"""Row spans against spans that were worked out by hand, and against what the product's own clients send."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from attacks.layer_inputs import layer_inputs, layers
+from attacks.observation import Observation, Recipe, Records, ServerRound, VantageLacksError
+from attacks.registry import launch
+from attacks.span import Span, noise_edge, span, span_of_rounds, without_decay
+from clients.training import TrainingConfig, train
+from clients.weights import load_vector, to_vector
+from sim.score import auc
+
+FEATURES, UNITS, CLASSES, HELD = 60, 16, 4, 40
+
+
+def test_share_of_records_against_a_span_of_one_direction():
+    """Rows along (3, 4, 0) of length 10, noise 1: a = 100/101 of the energy along it is taken off, nothing across."""
+    one = Span(values=np.array([10.0]), vectors=np.array([[0.6, 0.8, 0.0]]), noise=1.0, moved=3)
+    x = np.array([[[3.0, 4.0, 0.0]], [[0.0, 0.0, 2.0]], [[4.0, -3.0, 0.0]], [[3.0, 4.0, 5.0]]])
+    np.testing.assert_allclose(one.log_share(x), [np.log(101), 0, 0, -np.log((25 / 101 + 25) / 50)], atol=1e-12)
+
+
+def test_a_record_of_zeros_says_nothing():
+    one = Span(values=np.array([10.0]), vectors=np.array([[1.0, 0.0]]), noise=1.0, moved=2)
+    assert one.log_share(np.zeros((1, 1, 2))) == 0
+
+
+def test_noise_ends_where_marchenko_and_pastur_say():
+    rng = np.random.default_rng(0)
+    rows = 1e-3 * rng.normal(size=(300, 100)) + rng.normal(size=(300, 7)) @ rng.normal(size=(7, 100))
+    values = np.linalg.svd(rows, compute_uv=False)
+    assert noise_edge(values, 300, 100) == pytest.approx(1e-3 * (np.sqrt(293) + np.sqrt(93)) * 1.1, rel=0.05)
+    assert span(rows, 1e-3).rank == 7
+
+
+def test_a_full_span_is_not_called_complete():
+    rng = np.random.default_rng(0)
+    blocks = [rng.normal(size=(30, 80)) @ rng.normal(size=(80, 20)) for _ in range(4)]
+    assert not span_of_rounds(blocks, 1e-9).complete
+
+
+@pytest.mark.parametrize(("rounds", "complete"), [(3, False), (4, True)])
+def test_a_span_is_complete_when_one_more_round_adds_nothing(rounds, complete):
+    """Of 20 inputs each round shows at most 9: rounds of softmax units sum to zero, which alone proves nothing."""
+    rng, inputs = np.random.default_rng(0), np.random.default_rng(1).normal(size=(20, 50))
+    errors = [rng.normal(size=(10, 20)) for _ in range(rounds)]
+    found = span_of_rounds([(e - e.mean(axis=0)) @ inputs for e in errors], 1e-12)
+    assert found.complete is complete
+    assert found.rank == (20 if complete else 9 * rounds if rounds < 3 else 20)
+
+
+def test_weight_decay_is_taken_off():
+    rng, inputs = np.random.default_rng(0), np.random.default_rng(1).normal(size=(10, 50))
+    weights = [rng.normal(size=(16, 50)) for _ in range(3)]
+    factors = (0.02, 0.03, 0.025)
+    clean = [1e-2 * rng.normal(size=(16, 10)) @ inputs for _ in factors]
+    found = without_decay([c + g * w for c, g, w in zip(clean, factors, weights, strict=True)], weights, 1e-12)
+    np.testing.assert_allclose(np.concatenate(found), np.concatenate(clean), atol=1e-9)
+
+
+def test_inputs_of_a_convolution_are_its_patches():
+    """A layer is its rows times its inputs: for a convolution, every output is a row times a patch."""
+    model = nn.Sequential(nn.Conv1d(2, 3, 4, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=sum(p.numel() for p in model.parameters())).astype(np.float32)
+    load_vector(model, weights)
+    x = rng.normal(size=(5, 2, 8)).astype(np.float32)
+    conv, linear = layers(model, x[:1])
+    assert (conv.raw, conv.patches, conv.inputs, linear.raw, linear.inputs) == (True, True, 9, False, 13)
+    (patches,) = layer_inputs(model, weights, conv, x)
+    expected = model[0](torch.tensor(x)).detach().numpy().transpose(0, 2, 1)
+    np.testing.assert_allclose(patches @ conv.rows(weights).T, expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(3)
+
+    def some(count):
+        return Records(rng.normal(size=(count, FEATURES)).astype(np.float32), rng.integers(CLASSES, size=count))
+
+    return [some(HELD) for _ in range(3)], some(200)
+
+
+def seen(data, config, clients=3, rounds=8):
+    """What a server sees of real local training; the first half of each client's records are members."""
+    held, population = data
+    rng, model = (
+        np.random.default_rng(1),
+        nn.Sequential(nn.Linear(FEATURES, UNITS), nn.ReLU(), nn.Linear(UNITS, CLASSES)),
+    )
+    weights = rng.normal(scale=0.2, size=sum(p.numel() for p in model.parameters())).astype(np.float32)
+    seen_rounds = []
+    for number in range(rounds):
+        local = {}
+        for client in range(clients):
+            load_vector(model, weights)
+            train(model, held[client].x[: HELD // 2], held[client].y[: HELD // 2], config, rng)
+            local[client] = weights - to_vector(model)
+        mean = np.mean(list(local.values()), axis=0)
+        seen_rounds.append(ServerRound(number, weights, tuple(local), mean, local))
+        weights = weights - mean
+    candidates = Records(np.concatenate([h.x for h in held]), np.concatenate([h.y for h in held]))
+    return Observation(
+        vantage="server",
+        candidates=candidates,
+        population=population,
+        rounds=seen_rounds,
+        architecture=model,
+        client=np.repeat(np.arange(len(held)), HELD),
+        recipe=Recipe(config.optimizer, config.weight_decay),
+    )
+
+
+MEMBER = np.tile(np.arange(HELD) < HELD // 2, 3)
+SGD = {"epochs": 2, "batch_size": 5, "learning_rate": 0.05}
+RECIPES = {
+    "sgd": SGD,
+    "momentum": {**SGD, "momentum": 0.9, "learning_rate": 0.01},
+    "decay": {**SGD, "momentum": 0.9, "learning_rate": 0.01, "weight_decay": 0.05},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_members_of_few_are_told_without_an_error(data, recipe):
+    """Twenty members, sixty features: also with the attacker's own threshold, set on records of nobody."""
+    guess = launch("row-span", seen(data, TrainingConfig(**RECIPES[recipe])), np.random.default_rng(0))
+    assert guess.scores[MEMBER].min() > guess.scores[~MEMBER].max()
+    assert guess.scores[MEMBER].min() > guess.population_scores.max()
+
+
+def test_another_clients_span_tells_nothing(data):
+    observation = seen(data, TrainingConfig(**SGD))
+    elsewhere = replace(observation, client=(observation.client + 1) % 3)
+    assert auc(launch("row-span", elsewhere, np.random.default_rng(0)).scores, MEMBER) == pytest.approx(0.5, abs=0.05)
+
+
+def test_adam_blurs_the_span_and_does_not_close_it(data):
+    adam = TrainingConfig(epochs=2, batch_size=5, optimizer="adam", learning_rate=0.005)
+    assert auc(launch("row-span", seen(data, adam), np.random.default_rng(0)).scores, MEMBER) > 0.8
+
+
+def test_sums_of_few_records_are_as_exact(data):
+    """Sixty members of three clients; sixty-one dimensions: everybody always takes part."""
+    guess = launch("row-span-sums", seen(data, TrainingConfig(**SGD), rounds=12), np.random.default_rng(0))
+    assert auc(guess.scores, MEMBER) > 0.9
+
+
+def test_a_model_without_a_linear_first_layer_has_no_sums_to_look_at(data):
+    observation = seen(data, TrainingConfig(**SGD))
+    conv = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(2 * (FEATURES - 2), CLASSES))
+    x = observation.candidates.x[:, None]
+    lacking = replace(observation, architecture=conv, candidates=Records(x, observation.candidates.y))
+    with pytest.raises(VantageLacksError, match="'row-span-sums' needs a first layer that is linear"):
+        launch("row-span-sums", lacking, np.random.default_rng(0))
