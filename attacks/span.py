@@ -21,7 +21,7 @@ HALF_STEP = 2.0**-24  # largest relative error of rounding to float32
 MARGIN = 4.0  # times the noise's largest singular value, from which on a direction is taken for signal
 MOST_ROUNDING = 64.0  # times rounding once a round: what thousands of local steps may leave of it
 _ROOM = 1.1  # over the limit for large matrices, where the noise's largest singular value ends
-_DECAY_FITS = 30
+_DECAY_FITS, _PENCIL = 6, 400
 _LEAST = float(np.finfo(np.float64).tiny)
 
 
@@ -124,20 +124,38 @@ def without_decay(updates: Sequence[Rows], weights: Sequence[Rows], rounding: fl
     """Updates less what L2 weight decay took: in each round the broadcast weights times one number.
 
     A step of SGD with decay is linear in the weights, with momentum too, so an update is g W plus rows in the inputs'
-    span, with one g for all entries of a round. It is fitted in the directions in which all rounds together have least
-    energy, where there is hardly anything else, until it moves entries by less than `rounding`; that takes fewer
-    records than rows and features.
+    span, with one g for all entries of a round. The first guess is `_decay` of all rounds; then g is fitted outside of
+    the directions that stand out, until it moves entries by less than `rounding`. It takes fewer records than half the
+    rows or features.
     """
-    left, factors, size = list(updates), np.zeros(len(updates)), max(float(np.abs(w).max()) for w in weights)
+    guess, size = _decay(np.concatenate(updates), np.concatenate(weights)), max(np.abs(w).max() for w in weights)
+    factors = np.full(len(updates), guess)
     for _ in range(_DECAY_FITS):
-        low = _principal(np.concatenate(left))[1]
-        low = low[-max(len(low) // 8, 1) :].T
-        found = np.array([_slope(u @ low, w @ low) for u, w in zip(updates, weights, strict=True)])
-        left = [u - factor * w for u, factor, w in zip(updates, found, weights, strict=True)]
-        change, factors = np.abs(found - factors).max(), found
-        if change * size < rounding:
+        left = [u - factor * w for u, factor, w in zip(updates, factors, weights, strict=True)]
+        found = span(np.concatenate(left), rounding)
+        signal = found.vectors[: found.rank]
+        change = np.array([_slope(_across(u, signal), _across(w, signal)) for u, w in zip(left, weights, strict=True)])
+        factors = factors + change
+        if np.abs(change).max() * size < rounding:
             break
-    return left
+    return [u - factor * w for u, factor, w in zip(updates, factors, weights, strict=True)]
+
+
+def _decay(updates: Rows, weights: Rows) -> float:
+    """The number g at which updates - g weights loses rank: an eigenvalue as often as there are directions to spare.
+
+    Of a square part of the pencil, evenly spaced rows and columns; the middle of the eigenvalues, of which it is more
+    than half where there are few records.
+    """
+    size = min(*updates.shape, _PENCIL)
+    rows, columns = (np.linspace(0, length - 1, size).round().astype(int) for length in updates.shape)
+    part = np.ix_(rows, columns)
+    ratio = np.linalg.lstsq(weights[part], updates[part], rcond=None)[0]
+    return float(np.median(np.linalg.eigvals(ratio).real))
+
+
+def _across(rows: Rows, directions: Float[np.ndarray, "directions inputs"]) -> Rows:
+    return np.asarray(rows - (rows @ directions.T) @ directions)
 
 
 def _slope(y: Rows, x: Rows) -> float:
