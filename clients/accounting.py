@@ -11,21 +11,37 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import dp_accounting as dp
 import numpy as np
 from dp_accounting import pld, rdp
 from jaxtyping import Float
 from scipy.optimize import brentq
+from scipy.special import log_ndtr
 
 Accountant = Literal["pld", "rdp"]
-Releases = tuple[tuple[float, float, int], ...]  # sampling rate, noise multiplier, how often
+
+
+class Release(NamedTuple):
+    """`steps` uses of a sampled Gaussian in each of `times` rounds whose coin, where it is below 1, everybody sees."""
+
+    coin: float  # probability that the unit takes part in a round at all
+    rate: float  # and in a step of it, which nobody sees
+    noise: float
+    steps: int
+    times: int
+
+
+Releases = tuple[Release, ...]
 
 GRID = 5e-5  # step of the privacy loss, as a share of the RDP epsilon: costs 1e-3 of epsilon, and about a second
 VACUOUS = 1e7  # above it the loss distribution is not worth its computation
-SMALLEST_DELTA = 1e-12  # below it the rounding errors of composed loss distributions show
+SMALLEST_DELTA = (
+    1e-10  # below it the rounding errors of composed loss distributions show, and only the Renyi bound counts
+)
 RDP_ORDERS = tuple(rdp.RdpAccountant().orders)  # dp_accounting's own choice
 SKELLAM_ORDERS = (*range(2, 513), 640, 768, 896, 1024)
 WIDEST = 1e6  # noise multipliers are looked for between its inverse and itself
@@ -45,11 +61,30 @@ def subsampled_gaussian(noise_multiplier: float, rate: float, steps: int) -> dp.
     return one_coin(rate, noise_multiplier, 1, steps)
 
 
+@dataclass(frozen=True)
+class SeenCoinDpEvent(dp.DpEvent):  # type: ignore[misc]  # dp_accounting is untyped
+    """The event, with probability `rate`; whether it happened is released as well, so nothing is amplified."""
+
+    rate: float
+    event: dp.DpEvent
+
+
+def seen_coin(client_rate: float, one_round: dp.DpEvent, rounds: int) -> dp.DpEvent:
+    """A client takes part in each round with probability `client_rate`, and adds its own noise only if it does.
+
+    A round without the client's noise is told from one with it, so the coin is as good as released: the number of
+    participations is binomial, and the releases of each one compose in full. A fixed number of clients drawn afresh in
+    each round gives one client the same law.
+    """
+    return dp.SelfComposedDpEvent(SeenCoinDpEvent(client_rate, one_round), rounds)
+
+
 def one_coin(client_rate: float, noise_multiplier: float, local_steps: int, rounds: int) -> dp.DpEvent:
     """A client is Poisson-sampled once per round, and then takes `local_steps` full-batch noisy steps.
 
     One coin decides over all the steps of a round, so they are one Gaussian with a noise multiplier smaller by
-    sqrt(local_steps), sampled once. A coin per step, which nobody tosses, would look much more private.
+    sqrt(local_steps), sampled once. A coin per step, which nobody tosses, would look much more private. Only where the
+    same noise is there whether the client is drawn or not: for a client's own noise see `seen_coin`.
     """
     if local_steps < 1:
         return dp.NoOpDpEvent()
@@ -104,9 +139,9 @@ def group_of_two(event: dp.DpEvent, delta: float) -> float:
     only help, replacing moves a sum twice as far: exactly half the noise multiplier.
     """
     releases = _releases(event)
-    halved = dp.ComposedDpEvent([local_gaussian(noise, times) for _, noise, times in releases])
+    halved = dp.ComposedDpEvent([local_gaussian(each.noise, each.steps * each.times) for each in releases])
     unsampled = epsilon(halved, delta)
-    if math.isinf(unsampled) or all(rate == 1 for rate, *_ in releases):
+    if math.isinf(unsampled) or all(each.coin == each.rate == 1 for each in releases):
         return unsampled
     return min(unsampled, _two_steps(_curve(releases, delta), delta))
 
@@ -156,30 +191,41 @@ def skellam_epsilon(rounds: Sequence[tuple[float, float, float]], delta: float) 
 
 
 def _releases(event: dp.DpEvent) -> Releases:
-    """What the event comes down to. Gaussians without sampling become one: their inverse variances add up."""
-    counts: Counter[tuple[float, float]] = Counter()
-    for rate, noise, times in _walk(event, 1):
-        if not (0 <= rate <= 1 and noise >= 0 and times >= 0):
-            raise AccountingError(f"rate = {rate}, noise multiplier = {noise}, {times} times: no such mechanism")
-        counts[rate, noise] += times
-    plain = {noise: times for (rate, noise), times in counts.items() if rate == 1 and times}
-    sampled = sorted((rate, noise, times) for (rate, noise), times in counts.items() if 0 < rate < 1 and times)
+    """What the event comes down to. Gaussians without any coin become one: their inverse variances add up."""
+    counts: Counter[tuple[float, float, float, int]] = Counter()
+    for coin, rate, noise, steps, times in _walk(event, 1):
+        if not (0 <= coin <= 1 and 0 <= rate <= 1 and noise >= 0 and steps >= 0 and times >= 0):
+            raise AccountingError(
+                f"rates {coin} and {rate}, noise multiplier {noise}, {times} times: no such mechanism"
+            )
+        if coin == 1:
+            counts[1.0, rate, noise, 1] += steps * times
+        else:
+            counts[coin, rate, noise, steps] += times
+    plain = {noise: times for (coin, rate, noise, _), times in counts.items() if coin == rate == 1 and times}
+    others = sorted(
+        Release(*key, times)
+        for key, times in counts.items()
+        if key[0] * key[1] * key[3] > 0 and times and not key[0] == key[1] == 1
+    )
     if not plain:
-        return tuple(sampled)
+        return tuple(others)
     noise = 0.0 if 0 in plain else sum(times / noise**2 for noise, times in plain.items()) ** -0.5
-    return (*sampled, (1.0, noise, 1))
+    return (*others, Release(1.0, 1.0, noise, 1, 1))
 
 
-def _walk(event: dp.DpEvent, times: int) -> Iterator[tuple[float, float, int]]:
+def _walk(event: dp.DpEvent, times: int) -> Iterator[Release]:
     match event:
         case dp.NoOpDpEvent():
             pass
         case dp.NonPrivateDpEvent():
-            yield 1.0, 0.0, times
+            yield Release(1.0, 1.0, 0.0, 1, times)
         case dp.GaussianDpEvent(noise):
-            yield 1.0, noise, times
+            yield Release(1.0, 1.0, noise, 1, times)
         case dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(noise)):
-            yield rate, noise, times
+            yield Release(1.0, rate, noise, 1, times)
+        case SeenCoinDpEvent(coin, inner):
+            yield _behind(coin, inner, times)
         case dp.SelfComposedDpEvent(inner, count):
             yield from _walk(inner, times * count)
         case dp.ComposedDpEvent(events):
@@ -187,6 +233,16 @@ def _walk(event: dp.DpEvent, times: int) -> Iterator[tuple[float, float, int]]:
                 yield from _walk(inner, times)
         case _:
             raise AccountingError(_refusal(event))
+
+
+def _behind(coin: float, event: dp.DpEvent, times: int) -> Release:
+    """A round behind a coin that is seen; it may hold one kind of release, so that the coin stays one."""
+    inner = _releases(event)
+    if not inner:
+        return Release(coin, 1.0, 1.0, 0, times)
+    if len(inner) > 1 or inner[0].coin < 1:
+        raise AccountingError(f"{len(inner)} kinds of releases behind one coin are not supported")
+    return inner[0]._replace(coin=coin, steps=inner[0].times, times=times)
 
 
 def _refusal(event: dp.DpEvent) -> str:
@@ -200,23 +256,49 @@ def _refusal(event: dp.DpEvent) -> str:
 
 @lru_cache(maxsize=1024)
 def _epsilon(releases: Releases, delta: float, accountant: Accountant) -> float:
-    if any(noise == 0 for _, noise, _ in releases):
+    if any(each.noise == 0 for each in releases):
         return math.inf
     return _curve(releases, delta)(delta) if accountant == "pld" else _rdp_epsilon(releases, delta)
 
 
 def _curve(releases: Releases, delta: float) -> Callable[[float], float]:
     """Epsilon as a function of delta, with the loss distribution's grid set for `delta`."""
+    if len(releases) == 1 and releases[0].coin == releases[0].rate == 1:
+        return lambda at: _gaussian_epsilon(1 / releases[0].noise, at)
     near = _rdp_epsilon(releases, delta)
     if not 0 < near < VACUOUS:
         return lambda at: _rdp_epsilon(releases, at)
     losses = _losses(releases, GRID * near)
 
     def smallest(at: float) -> float:
-        tight = losses.get_epsilon(at) if at >= SMALLEST_DELTA else math.inf
+        tight = losses.get_epsilon_for_delta(at) if at >= SMALLEST_DELTA else math.inf
         return float(min(tight, _rdp_epsilon(releases, at)))
 
     return smallest
+
+
+def _gaussian_epsilon(mu: float, delta: float) -> float:
+    """The smallest epsilon of a Gaussian whose mean moves by `mu` standard deviations (Balle & Wang 2018, Theorem 8).
+
+    Solved for in logarithms, so that it is right at any delta: delta = Phi(mu/2 - e/mu) - exp(e) Phi(-mu/2 - e/mu).
+    """
+
+    def excess(e: float) -> float:
+        first, second = float(log_ndtr(mu / 2 - e / mu)), e + float(log_ndtr(-mu / 2 - e / mu))
+        if second >= first:  # by rounding: both are the same, and nothing is left
+            return -math.inf
+        return first + math.log(-math.expm1(second - first)) - math.log(delta)
+
+    if excess(0.0) <= 0:
+        return 0.0
+    above = 1.0
+    while excess(above) > 0:
+        above *= 2
+    below = 0.0 if above == 1.0 else above / 2
+    while above - below > 1e-9 * above:
+        middle = (below + above) / 2
+        below, above = (middle, above) if excess(middle) > 0 else (below, middle)
+    return above
 
 
 def _two_steps(curve: Callable[[float], float], delta: float) -> float:
@@ -237,32 +319,53 @@ def _two_steps(curve: Callable[[float], float], delta: float) -> float:
 
 
 @lru_cache(maxsize=4)
-def _losses(releases: Releases, interval: float) -> pld.PLDAccountant:
-    return pld.PLDAccountant(value_discretization_interval=interval).compose(_event(releases))
+def _losses(releases: Releases, interval: float) -> pld.privacy_loss_distribution.PrivacyLossDistribution:
+    """Privacy loss distribution of all releases together, on a grid of that interval, rounded against us."""
+    total = pld.privacy_loss_distribution.identity(value_discretization_interval=interval)
+    for each in releases:
+        total = total.compose(_round_losses(each, interval).self_compose(each.times))
+    return total
+
+
+def _round_losses(release: Release, interval: float) -> pld.privacy_loss_distribution.PrivacyLossDistribution:
+    noise, steps = release.noise, release.steps
+    if release.rate == 1:  # as many steps are one with less noise
+        noise, steps = noise / math.sqrt(steps), 1
+    found = pld.privacy_loss_distribution.from_gaussian_mechanism(
+        noise, value_discretization_interval=interval, sampling_prob=release.rate
+    )
+    if steps > 1:
+        found = found.self_compose(steps)
+    if release.coin == 1:
+        return found
+    nothing = pld.privacy_loss_distribution.identity(value_discretization_interval=interval)
+    return found.compute_mixture(nothing, release.coin)
 
 
 @lru_cache(maxsize=1024)
 def _renyi(releases: Releases) -> Float[np.ndarray, " orders"]:
+    return np.asarray(sum((each.times * _round_renyi(each) for each in releases), np.zeros(len(RDP_ORDERS))))
+
+
+@lru_cache(maxsize=1024)
+def _round_renyi(release: Release) -> Float[np.ndarray, " orders"]:
+    """Renyi divergences of one round. Behind a coin that is seen, moments mix: log E exp((a - 1) D) / (a - 1)."""
+    gauss = dp.GaussianDpEvent(release.noise)
+    event = gauss if release.rate == 1 else dp.PoissonSampledDpEvent(release.rate, gauss)
     with _quiet():
-        curve = rdp.RdpAccountant(RDP_ORDERS).compose(_event(releases)).rdp
-    return np.where(curve < 0, np.inf, curve)  # lost to rounding: dp_accounting would take such an order for epsilon 0
+        curve = rdp.RdpAccountant(RDP_ORDERS).compose(dp.SelfComposedDpEvent(event, release.steps)).rdp
+    curve = np.where(curve < 0, np.inf, curve)  # lost to rounding: dp_accounting would take such an order for epsilon 0
+    if release.coin == 1:
+        return curve
+    beyond = np.asarray(RDP_ORDERS) - 1
+    moments = np.logaddexp(math.log1p(-release.coin), math.log(release.coin) + beyond * curve)
+    return np.asarray(moments / beyond)
 
 
 def _rdp_epsilon(releases: Releases, delta: float) -> float:
+    if not releases:
+        return 0.0
     return float(rdp.compute_epsilon(RDP_ORDERS, _renyi(releases), delta)[0])
-
-
-def _event(releases: Releases) -> dp.DpEvent:
-    """The canonical event; for rate 1 both accountants take the plain Gaussian's path."""
-    return dp.ComposedDpEvent(
-        [
-            dp.SelfComposedDpEvent(
-                dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(noise)) if rate < 1 else dp.GaussianDpEvent(noise),
-                times,
-            )
-            for rate, noise, times in releases
-        ]
-    )
 
 
 @contextmanager

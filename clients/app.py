@@ -14,7 +14,7 @@ from torch import nn
 
 from clients.aggregation.payload import WEIGHT
 from clients.privacy import BudgetSpentError, RecordPrivacyConfig
-from clients.randomness import generator
+from clients.randomness import noise_generator
 from clients.training import TrainingConfig, train
 from clients.update import Mod
 from clients.weights import load_arrays, to_arrays
@@ -33,6 +33,7 @@ class RecordNoise:
 
     config: RecordPrivacyConfig
     noise_multiplier: float
+    system: bool = False  # noise and batches from the operating system's randomness, not from the recipe's seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,8 @@ def _train(
     torch.set_num_threads(1)  # one thread in every engine: sums in the same order, so bit-identical weights
     content, (x, y), model = message.content, recipe.load(client), recipe.build()
     load_arrays(model, content.array_records["arrays"])
-    rng = generator(recipe.seed, message.metadata.message_type, _round(message), client)
+    seed = None if recipe.noise is not None and recipe.noise.system else recipe.seed
+    rng = noise_generator(seed, message.metadata.message_type, _round(message), client)
     if recipe.noise is None:
         return model, MetricRecord({"loss": train(model, x, y, config, rng), WEIGHT: len(y)})
     from clients.dp_sgd import train_privately  # Opacus takes seconds to import

@@ -17,12 +17,13 @@ from torch.nn.functional import cross_entropy
 
 from clients.accounting import with_count
 from clients.privacy import RecordPrivacyConfig
-from clients.randomness import torch_generator
+from clients.randomness import SystemGenerator, torch_generator
 from clients.training import DivergedError, TrainingConfig, build_optimizer, is_finite
 
 _HANDLERS = logging.root.handlers[:]  # Opacus adds one on import, which would print Flower's lines a second time
 from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping  # noqa: E402
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping  # noqa: E402
+from opacus.optimizers.optimizer import _mark_as_processed  # noqa: E402
 from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping  # noqa: E402
 from opacus.validators import ModuleValidator  # noqa: E402
 
@@ -54,11 +55,14 @@ def train_privately(
     `config.batch_size`, a public constant: the number of records shows nowhere. There is no loss to return, because
     that would be a release which nothing accounts for. Records come as arrays, not in a loader: over a shuffled
     loader, which shows every record once an epoch, the accounting for Poisson sampling would not hold.
-    The noise comes from a seeded generator in floating point: a simulation of the mechanism, good enough to study it.
+    The noise is in floating point. From a seeded generator it is a simulation of the mechanism, good enough to study
+    it; a `SystemGenerator` keeps the noise from everybody. A record whose gradient is not finite counts as one without
+    a gradient, so that what a step does never depends on it by more than the norm.
 
     Raises:
         UnsafeForPrivacyError: names every layer that DP-SGD cannot vouch for, or quantisation-aware training.
-        DivergedError: the weights are no longer finite; `model` is left as it was. Nothing accounts for this error.
+        DivergedError: the weights are no longer finite; `model` is left as it was. It follows from noised weights, so
+            it tells nothing that is not accounted for.
     """
     if config.quantization_aware is not None:
         raise UnsafeForPrivacyError(
@@ -68,7 +72,7 @@ def train_privately(
     if faults := unsafe(model):
         raise UnsafeForPrivacyError("DP-SGD cannot protect records in this model: " + "; ".join(faults))
     trained = copy.deepcopy(model).train()  # what Opacus hangs on the modules and weights stays on the copy
-    module, optimizer, backward = _private(trained, config, privacy, noise_multiplier, torch_generator(rng))
+    module, optimizer, backward = _private(trained, config, privacy, noise_multiplier, rng)
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Full backward hook is firing")  # of the first layer, as is right
@@ -76,6 +80,10 @@ def train_privately(
             batch = torch.from_numpy(np.flatnonzero(rng.random(len(y)) < privacy.sampling_rate))
             optimizer.zero_grad()
             backward(inputs[batch], labels[batch])
+            if len(batch) and not _all_finite(module, optimizer):
+                batch = batch[torch.isfinite(_norms(module, optimizer))]
+                optimizer.zero_grad()
+                backward(inputs[batch], labels[batch])
             optimizer.step()
     module.to_standard_module()  # module and hooks refer to each other, and would keep all gradients in memory
     if not is_finite(trained):
@@ -115,7 +123,7 @@ def _replacement(layer: nn.Module, kind: type[nn.Module]) -> str:
 
 
 def _private(
-    model: nn.Module, config: TrainingConfig, privacy: RecordPrivacyConfig, multiplier: float, noise: torch.Generator
+    model: nn.Module, config: TrainingConfig, privacy: RecordPrivacyConfig, multiplier: float, rng: np.random.Generator
 ) -> tuple[GradSampleModule, DPOptimizer, Backward]:
     """`model` with Opacus's hooks, an optimiser that clips and noises, and the backward pass that goes with them."""
     adaptive, count_noise = privacy.clipping == "adaptive", _count_noise(config, privacy, multiplier)
@@ -124,12 +132,22 @@ def _private(
         "noise_multiplier": with_count(multiplier, count_noise) if adaptive else multiplier,
         "max_grad_norm": privacy.clipping_norm,
         "expected_batch_size": config.batch_size,  # divides the noisy sum: the modules below do not average
-        "generator": noise,
+        "generator": torch_generator(rng),
     }
     module, optimizer, backward = (_ghost if _takes_ghost(model, privacy) else _hooks)(model, settings)
+    if isinstance(rng, SystemGenerator):
+        optimizer.add_noise = lambda: _add_noise(optimizer, rng)
     if adaptive:
         optimizer.attach_step_hook(lambda _: _adapt(module, optimizer, privacy, count_noise))
     return module, optimizer, backward
+
+
+def _add_noise(optimizer: DPOptimizer, rng: np.random.Generator) -> None:
+    """In place of Opacus's: torch's generator is a Mersenne Twister, of which known numbers give away the rest."""
+    for weights in optimizer.params:
+        noise = rng.normal(0.0, optimizer.noise_multiplier * optimizer.max_grad_norm, weights.summed_grad.shape)
+        weights.grad = (weights.summed_grad + torch.from_numpy(noise.astype(np.float32))).view_as(weights)
+        _mark_as_processed(weights.summed_grad)
 
 
 def _hooks(model: nn.Module, settings: dict[str, object]) -> tuple[GradSampleModule, DPOptimizer, Backward]:
@@ -185,6 +203,13 @@ def _adapt(module: GradSampleModule, optimizer: DPOptimizer, privacy: RecordPriv
     log_norm = math.log(optimizer.max_grad_norm) - privacy.clipping_rate * (share - privacy.quantile)
     norm = math.exp(min(max(log_norm, math.log(SMALLEST_NORM)), math.log(LARGEST_NORM)))
     module.max_grad_norm = optimizer.max_grad_norm = norm
+
+
+def _all_finite(module: GradSampleModule, optimizer: DPOptimizer) -> bool:
+    """Whether no record's gradient holds NaN or infinity, which would pass every clipping."""
+    ghost = isinstance(module, GradSampleModuleFastGradientClipping)
+    gradients = [weights.grad for weights in optimizer.params] if ghost else optimizer.grad_samples
+    return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
 
 def _norms(module: GradSampleModule, optimizer: DPOptimizer) -> Float[torch.Tensor, " records"]:

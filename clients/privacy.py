@@ -76,9 +76,15 @@ class ClientPrivacyConfig(_Noise):
 
 
 class PrivacyConfig(BaseModel):
-    """The `[privacy]` table of a scenario: none, one or both of its parts."""
+    """The `[privacy]` table of a scenario: none, one or both of its parts, and where their noise comes from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    noise: Literal["seed", "system"] = Field(
+        "seed",
+        description="seed: a run can be repeated, and whoever knows its seed can take the noise off; system: the "
+        "operating system's randomness, as in a deployment, and no run is like another",
+    )
 
     record: RecordPrivacyConfig | None = Field(None, description="differential privacy for single records")
     client: ClientPrivacyConfig | None = Field(None, description="differential privacy for whole clients")

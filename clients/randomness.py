@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 
 import numpy as np
 import torch
@@ -17,6 +18,24 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
     digest = hashlib.sha256("/".join(map(str, purpose)).encode()).digest()
     key = tuple(int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4))
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+class SystemGenerator(np.random.Generator):
+    """A generator keyed by the operating system's randomness: nobody can draw from it again.
+
+    Philox, a counter under 128 fresh bits of key, so that numbers that are known give no state away from which the
+    others would follow. Noise is still floating point.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(np.random.Philox(key=secrets.randbits(128)))
+
+
+def noise_generator(seed: int | None, *purpose: str | int) -> np.random.Generator:
+    """What noise that protects is drawn from: as `generator`, so that a run can be repeated, or without a seed from the
+    operating system.
+    """
+    return SystemGenerator() if seed is None else generator(seed, *purpose)
 
 
 def torch_generator(rng: np.random.Generator) -> torch.Generator:

@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, R
 from jaxtyping import Float
 
 from clients.aggregation.payload import WEIGHT
-from clients.randomness import generator
+from clients.randomness import noise_generator
 from clients.weights import flatten, unflatten
 
 CLIPPING_NORM = "clipping-norm"  # in the server's config, where the norm adapts
@@ -32,7 +32,7 @@ class UpdatePrivacy:
     else: its number of records and its loss would be releases of their own.
     """
 
-    seed: int
+    seed: int | None  # None: noise from the operating system's randomness
     clipping_norm: float
     noise_multiplier: float = 0.0
     adaptive: bool = False  # the norm comes with the server's message, and one bit goes back
@@ -50,7 +50,7 @@ class UpdatePrivacy:
         if self.adaptive:
             metrics[WITHIN] = float(np.linalg.norm(update) <= norm)
         client = int(context.node_config["partition-id"])
-        rng = generator(self.seed, "local noise", int(config["server-round"]), client)
+        rng = noise_generator(self.seed, "local noise", int(config["server-round"]), client)
         private = clip(update, norm * (1 - SLACK)) + rng.normal(0.0, self.noise_multiplier * norm, update.shape)
         noised = unflatten(flatten(arrays) - private, arrays)
         return Message(RecordDict({"arrays": noised, "metrics": MetricRecord(metrics)}), reply_to=message)  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ class ServerRecipe:
     deviates, when all of that is done: it gets its line to the clients and the final global model.
     """
 
-    seed: int
+    seed: int | None  # of the clients that are drawn; None: from the operating system's randomness
     clients: int
     participants: int  # the first clients, which train; the others only personalise
     plan: FederationConfig

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from clients.accounting import with_count
 from clients.privacy import ClientPrivacyConfig
-from clients.randomness import generator
+from clients.randomness import noise_generator
 from clients.update import WITHIN, clip
 from server.received import Received
 
@@ -30,7 +30,8 @@ class CentralNoise:
     config: ClientPrivacyConfig
     noise_multiplier: float
     expected: float  # sampling rate times clients: a public constant
-    seed: int
+    seed: int | None  # None: noise from the operating system's randomness
+    norm_limits: tuple[float, float] = (0.0, math.inf)  # that an adaptive norm stays between
     clipping_norm: float = field(init=False)  # adapts from round to round, if it does
 
     def __post_init__(self) -> None:
@@ -38,7 +39,7 @@ class CentralNoise:
 
     def __call__(self, server_round: int, received: Received) -> Vector:
         """The step of one round. Updates that arrive one by one are clipped here; a secure sum was clipped before."""
-        rng, norm = generator(self.seed, "central noise", server_round), self.clipping_norm
+        rng, norm = noise_generator(self.seed, "central noise", server_round), self.clipping_norm
         total = received.total
         if received.updates:
             total = np.sum([clip(u.astype(np.float64), norm) for _, u in sorted(received.updates.items())], axis=0)
@@ -70,4 +71,6 @@ class CentralNoise:
         count by a half only; the norm then follows the quantile in the logarithm.
         """
         share = (within - clients / 2 + rng.normal(0.0, self.count_noise)) / self.expected + 0.5
-        self.clipping_norm *= math.exp(-self.config.clipping_rate * (share - self.config.quantile))
+        smallest, largest = self.norm_limits
+        adapted = self.clipping_norm * math.exp(-self.config.clipping_rate * (share - self.config.quantile))
+        self.clipping_norm = min(max(adapted, smallest), largest)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 
 from clients.privacy import BudgetSpentError
-from clients.randomness import generator
+from clients.randomness import noise_generator
 from clients.weights import flatten, unflatten
 from server.aggregation import RoundRefusedError, is_sum, received_sum
 from server.received import NO_REPLY, Received, reason, receive
@@ -84,7 +84,7 @@ class SeededFedAvg(FedAvg):
         self,
         nodes: dict[int, int],
         plan: FederationConfig,
-        seed: int,
+        seed: int | None,
         observe: Callable[[RoundRecord], None],
         release: Release = weighted_mean,
     ) -> None:
@@ -173,13 +173,14 @@ class SeededFedAvg(FedAvg):
         return BudgetSpentError(spent) if len(dropped) == len(self._nodes) else RoundRefusedError(spent)
 
 
-def sample_clients(clients: int, plan: FederationConfig, seed: int, server_round: int) -> list[int]:
+def sample_clients(clients: int, plan: FederationConfig, seed: int | None, server_round: int) -> list[int]:
     """The client numbers sampled in a round, in increasing order: it follows from the seed, not from anybody's data.
+    Without a seed it follows from the operating system's randomness.
 
     Raises:
         ValueError: a fixed sample would hold less than one client.
     """
-    rng = generator(seed, "sample", server_round)
+    rng = noise_generator(seed, "sample", server_round)
     if plan.sampling == "poisson":
         return [client for client, coin in enumerate(rng.random(clients)) if coin < plan.participation]
     if clients * plan.participation < 1 - ROUNDING:

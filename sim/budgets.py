@@ -9,25 +9,35 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from sim.guard import large_deltas
 from sim.noise import (
     Participation,
     Strengths,
     central_epsilon,
     distributed_epsilon,
+    known_to_a_peer,
     local_epsilon,
+    peers_are_told,
     planned,
     record_epsilon,
     strengths,
 )
 from sim.preflight import preflight
+from sim.releases import HOLDERS, uncovered
 from sim.results import Budget
 from sim.scenario import Scenario
+from sim.sums import stretch
 
 Unit = Literal["record", "client"]
 UNITS: tuple[Unit, Unit] = ("record", "client")
 _OUTSIDE = ("peer", "global-user")  # who sees global models, and neither who took part nor what came in
 MALICIOUS = "malicious-server"  # it may query a personal model as well, if it had one made
 _PART = "; a record is part of its client"
+SEEDED = "the noise follows from the printed seed"
+OWN_FIGURES = (
+    "No promise covers what the study itself writes: learning curve, scores, report and the figures of a model card "
+    "are computed from the clients' records without noise."
+)
 
 
 class Plan(BaseModel):
@@ -39,6 +49,7 @@ class Plan(BaseModel):
     record_noise_multiplier: float | None
     client_noise_multiplier: float | None
     budgets: list[Budget]
+    caveats: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +72,13 @@ def plan(scenario: Scenario) -> Plan:
         record_noise_multiplier=noise.record,
         client_noise_multiplier=noise.client,
         budgets=budgets(scenario, planned(scenario)),
+        caveats=caveats(scenario),
     )
 
 
 def budgets(scenario: Scenario, participation: Participation) -> list[Budget]:
     """One row per unit and vantage; a run without noise has one per unit, with an infinite epsilon."""
-    if scenario.privacy.record is None and scenario.privacy.client is None:
+    if not scenario.noised:
         why = "no noise is added"
         if scenario.protected:
             why += "; secure aggregation hides single updates, and promises nothing about what their sum gives away"
@@ -76,12 +88,14 @@ def budgets(scenario: Scenario, participation: Participation) -> list[Budget]:
     return [
         _row(scenario, participation, unit, vantage)
         for unit in UNITS
-        for vantage in (aggregating, *deviating, *_OUTSIDE, "query")
+        for vantage in (aggregating, *deviating, *_OUTSIDE, *HOLDERS)
     ]
 
 
 def _row(scenario: Scenario, participation: Participation, unit: Unit, vantage: str) -> Budget:
-    """The best of the promises that hold, or why there is none."""
+    """The best of the promises that hold, or why there is none: one release that nothing covers undoes all of them."""
+    if why := next(uncovered(scenario, vantage), None):
+        return _nothing(unit, vantage, why)
     promises = (
         *_from_record_noise(scenario, participation, unit, vantage),
         *_from_client_noise(scenario, participation, unit, vantage),
@@ -99,7 +113,8 @@ def _row(scenario: Scenario, participation: Participation, unit: Unit, vantage: 
         accountant=best.accountant,
         adjacency=best.adjacency,
         per_client_max=best.epsilon if best.own else None,
-        why=best.why,
+        noise=scenario.privacy.noise,
+        why=best.why + ("" if scenario.privacy.noise == "system" else f"; {SEEDED}"),
     )
 
 
@@ -116,14 +131,12 @@ def _from_record_noise(
     config, rounds = scenario.privacy.record, participation.most
     if config is None or unit == "client":
         return
-    personal = participation.personal if vantage in ("query", MALICIOUS) else 0
+    personal = participation.personal if vantage in (*HOLDERS, MALICIOUS) else 0
     steps, tuning = config.steps(scenario.training.epochs), config.steps(scenario.personalization.epochs) * personal
     why = f"DP-SGD on the client, {steps * rounds:,} steps in {rounds} rounds"
     why += f" and {tuning:,} of personalisation" if personal else ""
-    why += _deviating(participation)
-    yield _Promise(record_epsilon(scenario, rounds, personal=personal), _RECORD, why, own=True)
-    if vantage in _OUTSIDE and scenario.federation.sampling == "poisson" and config.sampling_rate == 1:
-        yield _one_coin(scenario, len(participation.arrived), steps, config.delta)
+    why += _deviating(participation) + _drawn(scenario)
+    yield _Promise(record_epsilon(scenario, participation, personal=personal), _RECORD, why, own=True)
 
 
 def _deviating(participation: Participation) -> str:
@@ -131,42 +144,53 @@ def _deviating(participation: Participation) -> str:
     return f"; {probes} of the rounds are those of a server that deviates" if probes else ""
 
 
-def _one_coin(scenario: Scenario, rounds: int, steps: int, delta: float) -> _Promise:
-    """Whoever does not see who took part: a coin per client and round, not one per step. For steps on all records
-    only, where the steps of a round compose to one Gaussian.
-    """
-    from clients.accounting import epsilon, one_coin
-
-    noise = strengths(scenario).record
-    assert noise is not None
-    found = epsilon(one_coin(scenario.federation.participation, noise, steps, rounds), delta)
-    return _Promise(
-        found, _RECORD, f"DP-SGD on clients drawn by a coin a round, {steps} steps in each of {rounds} rounds"
-    )
+def _drawn(scenario: Scenario) -> str:
+    plan = scenario.federation
+    if plan.participation == 1:
+        return ""
+    return f"; being drawn with {plan.participation:g} a round amplifies nothing, for a client's own noise shows it"
 
 
 def _from_client_noise(
     scenario: Scenario, participation: Participation, unit: Unit, vantage: str
 ) -> Iterator[_Promise]:
     """For a record, what its whole client is promised: the record may turn the client's update into any other."""
-    config, rounds, record = scenario.privacy.client, len(participation.arrived), unit == "record"
-    if config is None or vantage == "query" or (vantage == MALICIOUS and participation.personal > 1):
+    config, record = scenario.privacy.client, unit == "record"
+    if config is None or vantage in HOLDERS or (vantage == MALICIOUS and participation.personal > 1):
         return
     part = _PART if record else ""
     if config.where == "local":
         why = f"each client adds noise to its own update, in {participation.most} rounds at most{part}"
-        why += _deviating(participation)
-        yield _Promise(local_epsilon(scenario, participation.most), _CLIENT_REPLACED, why, own=True)
-    elif config.where == "distributed":
-        sums = participation.arrived + participation.probed
-        why = f"noise that the clients add inside secure aggregation, as it arrived in {len(sums)} rounds{part}"
-        why += _deviating(participation)
-        found = distributed_epsilon(scenario, sums, replaced=record)
-        yield _Promise(found, _RECORD_REPLACED if record else _CLIENT_ZERO, why, "RDP of Skellam noise")
-    elif vantage in _OUTSIDE:
-        why = f"noise that the server adds to the sum of each of {rounds} rounds{part}"
-        found = central_epsilon(scenario, rounds, replaced=record)
-        yield _Promise(found, _RECORD_REPLACED if record else _CLIENT, why)
+        why += _deviating(participation) + _drawn(scenario)
+        yield _Promise(local_epsilon(scenario, participation), _CLIENT_REPLACED, why, own=True)
+    elif config.where == "distributed" and vantage != MALICIOUS:
+        yield _distributed(scenario, participation, vantage, replaced=record)
+    elif config.where == "central" and vantage in (
+        _OUTSIDE[1:] if scenario.aggregation.protocol == "ckks" else _OUTSIDE
+    ):
+        yield _central(scenario, participation.tossed, vantage, replaced=record)
+
+
+def _distributed(scenario: Scenario, participation: Participation, vantage: str, *, replaced: bool) -> _Promise:
+    sums = participation.arrived + participation.probed
+    known = {"peer": known_to_a_peer(scenario), "global-user": 0}.get(vantage, scenario.aggregation.colluding)
+    why = f"noise that the clients add inside secure aggregation, as it arrived in {len(sums)} rounds"
+    if known:
+        why += f", less {f'{known} shares that are' if known > 1 else 'one share that is'} known there"
+    why += (_PART if replaced else "") + _deviating(participation)
+    found = distributed_epsilon(scenario, sums, replaced=replaced, known=known)
+    return _Promise(found, _RECORD_REPLACED if replaced else _CLIENT_ZERO, why, "RDP of Skellam noise")
+
+
+def _central(scenario: Scenario, rounds: int, vantage: str, *, replaced: bool) -> _Promise:
+    told = vantage == "peer" and peers_are_told(scenario)
+    why = f"noise that the server adds to the sum of each of {rounds} rounds{_PART if replaced else ''}"
+    if told and scenario.federation.participation < 1:
+        why += f"; {scenario.aggregation.protocol} tells a client who else takes part, so coins amplify nothing"
+    if (longer := stretch(scenario)) > 1.0005:
+        why += f"; rounding in {scenario.aggregation.protocol} may lengthen a clipped update {longer:.3g} times"
+    found = central_epsilon(scenario, rounds, replaced=replaced, told=told)
+    return _Promise(found, _RECORD_REPLACED if replaced else _CLIENT, why)
 
 
 def _nothing(unit: Unit, vantage: str, why: str) -> Budget:
@@ -178,6 +202,7 @@ def _nothing(unit: Unit, vantage: str, why: str) -> Budget:
         accountant=None,
         adjacency=None,
         per_client_max=None,
+        noise=None,
         why=why,
     )
 
@@ -186,8 +211,32 @@ def _why_not(scenario: Scenario, participation: Participation, unit: Unit, vanta
     client = scenario.privacy.client
     if client is None:
         return "noise for single records promises next to nothing about a whole client"
-    if vantage == "query" or (vantage == MALICIOUS and participation.personal > 1 and client.where != "central"):
-        return "a personal model is trained on its client's own records after the noise, and without any"
+    if vantage in HOLDERS or (vantage == MALICIOUS and participation.personal > 1 and client.where != "central"):
+        return "a personal model is trained on its client's own records, and nothing is promised to a whole client"
     if client.where == "central":
-        return "central noise is added by the server, so it is no protection from the server"
+        return "central noise is added by the server, so it is no protection from whoever sees the sum before"
+    if client.where == "distributed" and vantage == MALICIOUS:
+        return "a server that deviates can keep the other clients' noise out of a sum"
     return f"too little noise arrived to protect a {unit}"
+
+
+def caveats(scenario: Scenario) -> list[str]:
+    """What must be said wherever an epsilon is: where the noise comes from, a delta that is large, and what no promise
+    covers. Empty where nothing is promised.
+    """
+    if not scenario.noised:
+        return []
+    return [_source_of_noise(scenario), *large_deltas(scenario), OWN_FIGURES]
+
+
+def _source_of_noise(scenario: Scenario) -> str:
+    if scenario.privacy.noise == "system":
+        return (
+            "The noise, and where they must stay hidden the coins, come from the operating system's randomness "
+            '(privacy.noise = "system"): this run cannot be repeated number for number.'
+        )
+    return (
+        f"The noise follows from seed {scenario.seed}, which stands beside the epsilons: whoever has it can take the "
+        "noise off, so they hold for a deployment that draws its noise from the operating system, and not for the "
+        'models of this run. With privacy.noise = "system" they hold for these, and the run cannot be repeated.'
+    )

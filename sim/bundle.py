@@ -36,6 +36,7 @@ from sim.folder import RunFolder, personal_name, write_atomically
 from sim.given import federation_of, stored_model
 from sim.report import words
 from sim.results import AttackResult, Estimated, Results
+from sim.results import Budget as Promise
 from sim.scenario import Scenario
 from sim.shipped import flash, stem
 
@@ -185,6 +186,7 @@ def _facts(
         latency=Cost.of(time),
         energy=Cost.of(energy(time, board)),
         budgets=_budgets(results),
+        caveats=tuple(results.protection.caveats) if results and results.protection else (),
         audit=_audit(results, name, variant),
         controls=_controls(results),
         unknown=_unknown(results, name),
@@ -211,8 +213,17 @@ def _results(folder: RunFolder) -> Results | None:
 def _budgets(results: Results | None) -> tuple[Budget, ...] | None:
     if results is None:
         return None
+    return tuple(map(_budget, results.budgets))
+
+
+def _budget(row: Promise) -> Budget:
+    """A shipped model's card promises no epsilon for noise that follows from the seed which stands in the same card."""
     wanted = ("unit", "vantage", "epsilon", "delta", "adjacency", "accountant", "why")
-    return tuple(Budget(**{key: getattr(row, key) for key in wanted}) for row in results.budgets)
+    budget = Budget(**{key: getattr(row, key) for key in wanted})
+    if row.noise != "seed":
+        return budget
+    why = f"The noise follows from the seed that this card names: whoever reads it can take the noise off ({row.why})."
+    return Budget(unit=row.unit, vantage=row.vantage, epsilon="inf", delta=None, adjacency=None, why=why)
 
 
 def _audit(results: Results | None, name: str, variant: Variant) -> tuple[Attack, ...] | None:

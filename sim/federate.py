@@ -24,6 +24,7 @@ from sim.collusion import Notebook
 from sim.engines import Engine
 from sim.folder import RunFolder
 from sim.given import federation_of, fresh_model
+from sim.noise import hidden_coins
 from sim.progress import Progress
 from sim.protect import Protections, protect
 from sim.results import RoundResult
@@ -69,7 +70,7 @@ def federate(
     federation = federation_of(scenario)
     server = server_app(
         ServerRecipe(
-            seed=scenario.seed,
+            seed=None if hidden_coins(scenario) else scenario.seed,
             clients=len(federation.clients),
             participants=federation.participants,
             plan=scenario.federation,

@@ -314,6 +314,8 @@ def _protection(results: Results) -> Iterator[str]:
                 f"One {unit} is promised epsilon {epsilon} at delta {rows[0].delta:g}, with {rows[0].adjacency},"
                 f" against {against}: {why}."
             )
+    if results.protection is not None:
+        yield from results.protection.caveats
 
 
 def _protection_s_cost(results: Results) -> Iterator[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from attacks.mask_recovery import NAME as MASK_RECOVERY
 from server.robust import RULES
 from sim.given import federation_of, fresh_model
-from sim.noise import planned, rounds_of_a_client, rounds_of_the_server, strengths
-from sim.protect import FEWEST_IN_A_SUM, expected_clients, secagg_rules
+from sim.noise import hidden_coins, planned, rounds_of_a_client, rounds_of_the_server, strengths
 from sim.scenario import Scenario
-from sim.tampering import most_trained_on
+from sim.sums import FEWEST_IN_A_SUM, expected_clients, is_refused, largest_entry, secagg_rules
+from sim.tampering import members_of, most_trained_on
 
 NEGLIGIBLE = 1e-3  # share of delta that may go unaccounted
+ENOUGH_BELOW = 10  # times that delta should be below one over the number of units
 
 
 def protection_faults(scenario: Scenario) -> Iterator[str]:
@@ -20,7 +22,7 @@ def protection_faults(scenario: Scenario) -> Iterator[str]:
     Later faults are looked for only without earlier ones, since they need a plan that can be accounted for.
     """
     faults = [*_client_faults(scenario), *_record_faults(scenario), *_aggregation_faults(scenario)]
-    faults += _combine_faults(scenario)
+    faults += [*_combine_faults(scenario), *_delta_faults(scenario), *_coin_faults(scenario)]
     yield from faults or _noise_faults(scenario)
 
 
@@ -44,6 +46,14 @@ def _client_faults(scenario: Scenario) -> Iterator[str]:
             f'privacy.client.where = "distributed" with aggregation.protocol = "{scenario.aggregation.protocol}": each '
             "client adds a share of the noise, which is enough only in the sum, and in whole numbers, so nobody may "
             'see less than that sum. Set aggregation.protocol = "secagg"'
+        )
+
+
+def _coin_faults(scenario: Scenario) -> Iterator[str]:
+    if hidden_coins(scenario) and MASK_RECOVERY in scenario.attacks.names:
+        yield (
+            f'attacks.names = "{MASK_RECOVERY}" with privacy.noise = "system": nobody knows before the first round who '
+            'takes part in it, and could collude. Leave the attack out, or set privacy.noise = "seed"'
         )
 
 
@@ -72,6 +82,7 @@ def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
             f"each learns the other's update from the sum. Raise federation.participation, to have {FEWEST_IN_A_SUM}"
         )
     yield from _refusals_that_tell(scenario, clients)
+    yield from _too_long_for_a_sum(scenario)
     if expected >= FEWEST_IN_A_SUM and settings.protocol == "secagg":
         from server.aggregation.graph import neighbourhood
 
@@ -88,18 +99,80 @@ def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
 
 
 def _refusals_that_tell(scenario: Scenario, clients: int) -> Iterator[str]:
-    """Under central noise a round that is refused because few were drawn tells how many, which nothing accounts for."""
+    """Under central noise a round that is refused for its number of clients tells that number to those from whom the
+    coins are hidden, which nothing accounts for. Neighbours differ by a client, so both numbers of clients are tried.
+    """
     plan, client = scenario.federation, scenario.privacy.client
     if client is None or client.where != "central" or plan.sampling != "poisson":
         return
     from scipy.stats import binom
 
-    chance = plan.rounds * binom.cdf(FEWEST_IN_A_SUM - 1, clients, plan.participation)
+    refused = [drawn for drawn in range(clients + 1) if is_refused(scenario, drawn)]
+    chance = plan.rounds * max(
+        sum(float(binom.pmf(drawn, count, plan.participation)) for drawn in refused) for count in (clients - 1, clients)
+    )
     if chance > NEGLIGIBLE * client.delta:
+        colluding = scenario.aggregation.colluding
+        lower = ", or lower aggregation.colluding" if colluding else ""
         yield (
-            f'privacy.client.where = "central" with aggregation.protocol = "{scenario.aggregation.protocol}": a round '
-            f"with fewer than {FEWEST_IN_A_SUM} clients is refused, which happens with probability {chance:.2g}: "
-            "too often to leave unaccounted. Raise federation.participation, or have more clients"
+            f'privacy.client.where = "central" with aggregation.protocol = "{scenario.aggregation.protocol}"'
+            f"{f' and colluding = {colluding}' if colluding else ''}: rounds with {_spans(refused)} clients are "
+            f"refused, which happens with probability {chance:.2g}: too often to leave unaccounted at delta = "
+            f"{client.delta:g}. Raise federation.participation, or have more clients{lower}"
+        )
+
+
+def _spans(numbers: list[int]) -> str:
+    """Numbers in increasing order, runs of them as `0 to 4`."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in zip(starts, ends, strict=True))
+
+
+def _delta_faults(scenario: Scenario) -> Iterator[str]:
+    """A promise with delta = 1/n is kept by publishing one of n units at random, whole."""
+    for table, delta, units, what in _deltas(scenario):
+        if delta >= 1 / units:
+            yield (
+                f"privacy.{table}.delta = {delta:g}: {units:,} {what}, and with delta at 1/{units} = {1 / units:.2g} "
+                "or above the promise is kept by publishing one of them: it promises nothing. Set it well below, to "
+                f"{1 / (ENOUGH_BELOW * units):.0e} or less"
+            )
+
+
+def large_deltas(scenario: Scenario) -> list[str]:
+    """What must be said of a delta that is allowed, and large beside one over the number of units."""
+    everybody = sum(len(members_of(scenario, client.client)[1]) for client in federation_of(scenario).clients)
+    said = []
+    for table, delta, units, what in _deltas(scenario):
+        count, of = (everybody, "records in all") if table == "record" else (units, what)
+        if delta > 1 / (ENOUGH_BELOW * count):
+            said.append(
+                f"privacy.{table}.delta = {delta:g} is large for {count:,} {of}: with that probability anything may "
+                f"happen to each. Below {1 / (ENOUGH_BELOW * count):.0e} (a tenth of 1/{count}) is usual."
+            )
+    return said
+
+
+def _deltas(scenario: Scenario) -> Iterator[tuple[str, float, int, str]]:
+    """Each promise's table, its delta, and how many units the mechanism runs over."""
+    if record := scenario.privacy.record:
+        yield "record", record.delta, most_trained_on(scenario), "records train at a client"
+    if client := scenario.privacy.client:
+        yield "client", client.delta, federation_of(scenario).participants, "clients take part"
+
+
+def _too_long_for_a_sum(scenario: Scenario) -> Iterator[str]:
+    """A client whose clipped update does not fit refuses, and that it did would tell about its records."""
+    client, largest = scenario.privacy.client, largest_entry(scenario)
+    if client is not None and client.where == "central" and client.clipping_norm > largest:
+        mend = f"clipping_norm to {largest:g} or less"
+        if scenario.aggregation.protocol == "secagg":
+            mend += ", or raise aggregation.largest_update"
+        yield (
+            f"privacy.client.clipping_norm = {client.clipping_norm:g}: under {scenario.aggregation.protocol} an entry "
+            f"of an update may be {largest:g} at most, so that a client would have to refuse for what its records are. "
+            f"Lower privacy.client.{mend}"
         )
 
 
@@ -130,7 +203,7 @@ def _combine_faults(scenario: Scenario) -> Iterator[str]:
 
 
 def _noise_faults(scenario: Scenario) -> Iterator[str]:
-    if scenario.privacy.record is None and scenario.privacy.client is None:
+    if not scenario.noised:
         return
     from clients.accounting import AccountingError, with_count
 

@@ -17,13 +17,14 @@ from clients.privacy import BudgetSpentError
 from clients.randomness import generator
 from clients.update import CLIPPING_NORM, WITHIN, Mod, UpdatePrivacy
 from server.aggregation import Collected, Exchange, RoundRefusedError, as_reply, in_the_open
-from server.aggregation.config import AggregationConfig
 from server.robust import RobustMean
 from server.strategy import Release, weighted_mean
 from sim.collusion import ROUND, Notebook
 from sim.given import federation_of
 from sim.noise import (
     distributed_epsilon,
+    known_to_a_peer,
+    noise_seed,
     personal_models_of_a_client,
     rounds_of_a_client,
     rounds_of_the_server,
@@ -31,14 +32,12 @@ from sim.noise import (
     strengths,
 )
 from sim.scenario import Scenario
+from sim.sums import FEWEST_IN_A_SUM, expected_clients, norm_limits, secagg_rules
 from sim.tampering import boost, most_trained_on
 
 if TYPE_CHECKING:
     from clients.aggregation.fixed_point import Encoding
     from server.aggregation.flower import SecAggPlusSettings
-    from server.aggregation.graph import Rules
-
-FEWEST_IN_A_SUM = 3  # with two, each of them learns the other's update from the sum
 
 Nodes = dict[int, int]  # client -> node id
 Settings = Callable[[], dict[str, float]]
@@ -68,7 +67,9 @@ def protect(scenario: Scenario, notebook: Notebook | None = None) -> Protections
     release, settings = _release(scenario)
     aggregation = _AGGREGATIONS[scenario.aggregation.protocol](scenario, notebook)
     return Protections(
-        noise=RecordNoise(record, noise.record) if record and noise.record else None,
+        noise=RecordNoise(record, noise.record, system=scenario.privacy.noise == "system")
+        if record and noise.record
+        else None,
         mods=(*aggregation.mods, *update_mods(scenario)),
         register=aggregation.register,
         release=release,
@@ -93,7 +94,7 @@ def _clipping(scenario: Scenario) -> tuple[Mod, ...]:
         return ()
     noise = strengths(scenario).client if client.where == "local" else None
     mod = UpdatePrivacy(
-        seed=scenario.seed,
+        seed=noise_seed(scenario),
         clipping_norm=client.clipping_norm,
         noise_multiplier=noise or 0.0,
         adaptive=client.clipping == "adaptive",
@@ -110,7 +111,13 @@ def _release(scenario: Scenario) -> tuple[Release, Settings]:
     from server.privacy import CentralNoise
 
     expected = scenario.federation.participation * federation_of(scenario).participants
-    central = CentralNoise(config=client, noise_multiplier=noise, expected=expected, seed=scenario.seed)
+    central = CentralNoise(
+        config=client,
+        noise_multiplier=noise,
+        expected=expected,
+        seed=noise_seed(scenario),
+        norm_limits=norm_limits(scenario),
+    )
     return central, lambda: {CLIPPING_NORM: central.clipping_norm}
 
 
@@ -142,7 +149,7 @@ def _secagg(scenario: Scenario, notebook: Notebook | None) -> _Aggregation:
         keyring=keyrings.__getitem__,
         encoding=encoding,
         metrics=_metrics(scenario),
-        seed=scenario.seed,
+        seed=noise_seed(scenario),
         colluding=_among_neighbours(scenario),
     )
     mods: tuple[Mod, ...] = (*_colluding(scenario, notebook, secagg_secrets), mod)
@@ -190,28 +197,19 @@ def _among_neighbours(scenario: Scenario) -> int:
     return settings.colluding if settings.neighbours or found.neighbours == clients - 1 else 0
 
 
-def expected_clients(scenario: Scenario) -> int:
-    """How many clients a round is planned for."""
-    return max(1, round(federation_of(scenario).participants * scenario.federation.participation))
-
-
-def secagg_rules(settings: AggregationConfig) -> Rules:
-    """How many neighbours and survivors the settings ask for."""
-    from server.aggregation.graph import Rules
-
-    return Rules(threshold=settings.threshold, neighbours=settings.neighbours, colluding=settings.colluding)
-
-
 def _budget_of_sums(scenario: Scenario) -> Callable[[list[int]], None]:
-    """Called before a sum is unmasked: with distributed noise it is the release, and its noise is what arrived."""
+    """Called before a sum is unmasked: with distributed noise it is the release, and its noise is what arrived. The
+    budget is that against a peer, which knows one share of it.
+    """
     client, arrived = scenario.privacy.client, list[int]()
     if client is None or client.where != "distributed":
         return lambda survivors: None  # noqa: ARG005  # nothing is spent
+    limit = client.max_epsilon
 
     def check(survivors: list[int]) -> None:
-        spent = distributed_epsilon(scenario, (*arrived, len(survivors))) if client.max_epsilon else 0.0
-        if client.max_epsilon and spent > client.max_epsilon:
-            raise BudgetSpentError(f"with {len(survivors)} clients' noise epsilon would be {spent:.4g}")
+        now = (*arrived, len(survivors))
+        if limit and distributed_epsilon(scenario, now, known=known_to_a_peer(scenario)) > limit:
+            raise BudgetSpentError(f"with {len(survivors)} clients' noise this sum would pass max_epsilon = {limit:g}")
         arrived.append(len(survivors))
 
     return check

@@ -52,7 +52,12 @@ class Scenario(BaseModel):
     @property
     def protected(self) -> bool:
         """Whether anything keeps anybody from seeing what the clients send."""
-        return self.aggregation.protocol != "none" or self.privacy != PrivacyConfig()
+        return self.aggregation.protocol != "none" or self.noised
+
+    @property
+    def noised(self) -> bool:
+        """Whether anybody is promised differential privacy."""
+        return self.privacy.record is not None or self.privacy.client is not None
 
     @property
     def fingerprint(self) -> str:

@@ -14,7 +14,7 @@ from clients.models import parameter_count
 from clients.randomness import generator
 from sim import transcript
 from sim.beyond import Beyond
-from sim.budgets import budgets
+from sim.budgets import budgets, caveats
 from sim.calibration import calibration_leak
 from sim.data.federation import ClientData, Federation
 from sim.export import calibration_card, checks
@@ -129,13 +129,15 @@ def summarise(
 
 def _participation(folder: RunFolder) -> Participation:
     """Who really took part: rounds that released something, and what the clients say that they trained in."""
-    released = [len(summary.clients) for summary in transcript.summaries(folder.transcript) if not summary.refused]
+    rounds = transcript.summaries(folder.transcript)
+    released = [len(summary.clients) for summary in rounds if not summary.refused]
     ledger = transcript.ledger(folder.transcript)
     return Participation(
         arrived=tuple(released),
         trained=tuple(ledger.rounds[client] for client in sorted(ledger.rounds)),
         probed=ledger.probed,
         personal=ledger.personal,
+        refused=len(rounds) - len(released),
     )
 
 
@@ -151,6 +153,7 @@ def _protection(
         client_noise_multiplier=noise.client,
         client_noise=client.where if client else None,
         stopped=transcript.ledger(folder.transcript).stopped,
+        caveats=caveats(scenario),
         cost=[_cost(scenario, "global", folder, correct, truth), _cost(scenario, "personal", folder, correct, truth)],
     )
 

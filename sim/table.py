@@ -217,7 +217,7 @@ def render_plan(plan: Plan, console: Console) -> None:
     for unit, noise in (("record", plan.record_noise_multiplier), ("client", plan.client_noise_multiplier)):
         if noise is not None:
             bullet(f"noise multiplier for a {unit}: {noise:.4g}", console, width)
-    for why in dict.fromkeys(map(words.promise, plan.budgets)):
+    for why in (*dict.fromkeys(map(words.promise, plan.budgets)), *plan.caveats):
         bullet(why, console, width)
 
 
@@ -227,6 +227,8 @@ def _promises(budgets: Sequence[Budget], console: Console) -> Table:
         epsilon = printable(words.epsilon(budget), console)
         delta = "-" if budget.delta is None else f"{budget.delta:g}"
         table.add_row(*map(Text, (budget.unit, words.AGAINST[budget.vantage], epsilon, delta)))
+    if any(budget.noise == "seed" for budget in budgets):
+        table.caption = "noise from the printed seed: whoever has it can take the noise off"
     return table
 
 

@@ -31,7 +31,7 @@ from clients.aggregation.fixed_point import Encoded, Encoding, integer_type
 from clients.aggregation.masks import KEY_BYTES, Keyring, TamperedError, about
 from clients.aggregation.payload import pack
 from clients.aggregation.wire import ProtocolError
-from clients.randomness import generator
+from clients.randomness import noise_generator
 
 CallNext = Callable[[Message, Context], Message]
 Step = tuple[RecordDict, ConfigRecord]  # the reply, and what the client remembers from here on
@@ -58,7 +58,8 @@ class SecAggMod:
     keyring: Callable[[int], Keyring]  # client number (the node's partition id) -> its own key ring
     encoding: Encoding
     metrics: tuple[str, ...]  # shared besides the update and the weight, as sums over clients
-    seed: int  # of an encoding's noise, so that a simulation can be repeated; no key or mask depends on it
+    seed: int | None  # of an encoding's noise, so that a simulation can be repeated, or None: the system's randomness;
+    # no key or mask depends on it
     colluding: int = 0  # colluders among its neighbours that the client wants the threshold to allow for
 
     def __call__(self, message: Message, context: Context, call_next: CallNext) -> Message:
@@ -258,7 +259,7 @@ def _trained(message: Message, context: Context, call_next: CallNext) -> RecordD
 
 def _encoded(mod: SecAggMod, turn: _Turn, message: Message, reply: RecordDict) -> Encoded:
     broadcast = next(iter(message.content.array_records.values()))
-    rng = generator(mod.seed, "encoding", turn.number, turn.client)
+    rng = noise_generator(mod.seed, "encoding", turn.number, turn.client)
     try:
         return mod.encoding.encode(pack(broadcast, reply, mod.metrics), rng)
     except ValueError as error:  # whose texts tell sizes, names and settings, and nothing private

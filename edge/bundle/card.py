@@ -101,6 +101,7 @@ def _gives(facts: Facts) -> Iterator[str]:
         yield from map(_budget, facts.budgets)
         if not facts.budgets:
             yield "Differential privacy promises nothing here."
+    yield from facts.caveats
     if facts.audit is not None:
         yield from map(_attack, facts.audit)
     for control in facts.controls:

@@ -149,6 +149,7 @@ class Facts(Part):
     latency: Cost | None = None
     energy: Cost | None = None
     budgets: tuple[Budget, ...] | None = Field(None, description="null: not known; empty: nothing is promised")
+    caveats: tuple[str, ...] = Field((), description="what goes with every promise, in whole sentences")
     audit: tuple[Attack, ...] | None = Field(
         None, description="the strongest attack of each vantage; null: not audited"
     )

@@ -95,6 +95,7 @@ AGAINST = {
     "peer": "other clients, which get every global model",
     "global-user": "users of the global model",
     "query": "whoever may query the personal model",
+    "device": "whoever holds a personal device, and its file",
 }
 
 ONTO_DEVICE: dict[str, str] = {

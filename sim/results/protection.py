@@ -19,6 +19,9 @@ class Budget(Part):
     accountant: str | None
     adjacency: str | None = Field(description="which data sets the promise holds between")
     per_client_max: float | None = Field(description="the largest over clients, where each has a budget of its own")
+    noise: Literal["seed", "system"] | None = Field(
+        None, description="seed: from the printed seed, so that whoever has it can take it off; null without a promise"
+    )
     why: str = Field(description="where the promise comes from, or why there is none")
 
 
@@ -39,4 +42,5 @@ class Protection(Part):
     client_noise_multiplier: float | None
     client_noise: Literal["central", "local", "distributed"] | None
     stopped: str = Field(description="why training ended early, if it did")
+    caveats: list[str] = Field([], description="what goes with every epsilon here")
     cost: list[Cost]

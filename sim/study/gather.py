@@ -251,4 +251,5 @@ def _variant(scenario: Scenario, name: str, runs: list[tuple[Part, str, Results]
 def _promises(results: Results) -> Iterator[str]:
     for budget in results.budgets:
         if budget.epsilon != "inf":
-            yield f"{budget.unit}, against {words.AGAINST[budget.vantage]}: epsilon {words.epsilon(budget)}"
+            noise = ", of noise from the printed seed" if budget.noise == "seed" else ""
+            yield f"{budget.unit}, against {words.AGAINST[budget.vantage]}: epsilon {words.epsilon(budget)}{noise}"

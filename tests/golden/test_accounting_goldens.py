@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 import dp_accounting as dp
+import mpmath
 import numpy as np
 import pytest
-from dp_accounting import rdp
+from dp_accounting import pld, rdp
 from flwr.serverapp import NeighboringRelation, PrivacyConfig, RdpAccountant, SamplingMethod
 from flwr.supercore.privacy_accounting import GaussianPrivacyEvent
 from opacus.accountants import PRVAccountant, RDPAccountant
-from scipy.stats import norm
+from scipy.optimize import brentq
+from scipy.stats import binom, norm
 
 from clients.accounting import (
     AccountingError,
@@ -20,6 +22,7 @@ from clients.accounting import (
     group_of_two,
     local_gaussian,
     one_coin,
+    seen_coin,
     skellam_rdp,
     solve_noise,
     subsampled_gaussian,
@@ -69,13 +72,63 @@ def test_clients(clients, sampled, rounds, renyi, losses, unsampled):
     assert epsilon(gaussian(1.0, rounds), delta) == pytest.approx(unsampled, abs=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("rate", "steps", "noise", "rounds", "wrong", "right"),
-    [(0.1, 10, 4, 50, 2.34, 3.35), (0.1, 20, 4, 100, 5.12, 8.75), (0.05, 20, 3, 200, 4.85, 11.70)],
-)
-def test_one_coin_for_all_local_steps_of_a_round(rate, steps, noise, rounds, wrong, right):
-    assert epsilon(one_coin(rate, noise, steps, rounds), 1e-5) == pytest.approx(right, abs=6e-3)
+COINS = [  # rate, local steps, noise, rounds; epsilon with a coin per step, with a coin nobody sees, and with one seen
+    (0.1, 10, 4, 50, 2.34, 3.35, 11.69),
+    (0.1, 20, 4, 100, 5.12, 8.75, 26.89),
+    (0.05, 20, 3, 200, 4.85, 11.70, 41.96),
+]
+
+
+@pytest.mark.parametrize(("rate", "steps", "noise", "rounds", "wrong", "hidden", "seen"), COINS)
+def test_one_coin_for_all_local_steps_of_a_round(rate, steps, noise, rounds, wrong, hidden, seen):
+    """`hidden` is right for noise that is there in any case, `seen` for the client's own; `wrong`: a coin per step."""
+    assert epsilon(one_coin(rate, noise, steps, rounds), 1e-5) == pytest.approx(hidden, abs=6e-3)
     assert epsilon(subsampled_gaussian(noise, rate, steps * rounds), 1e-5) == pytest.approx(wrong, abs=6e-3)
+    found = epsilon(seen_coin(rate, gaussian(noise, steps), rounds), 1e-5)
+    assert found == pytest.approx(seen, abs=6e-3)
+    assert found >= _with_a_seen_coin(rate, steps, noise, rounds, 1e-5)
+
+
+def _with_a_seen_coin(rate, steps, noise, rounds, delta):
+    """The number of participations is binomial, and k of them are one Gaussian: a mean of exact deltas, solved for."""
+    count = np.arange(1, rounds + 1)
+    mu = np.sqrt(count * steps) / noise
+
+    def excess(e):
+        deltas = norm.cdf(mu / 2 - e / mu) - np.exp(e + norm.logcdf(-mu / 2 - e / mu))
+        return binom.pmf(count, rounds, rate) @ deltas - delta
+
+    return brentq(excess, 0, 500, xtol=1e-9)
+
+
+def test_sampled_steps_behind_a_seen_coin():
+    """Two rounds: delta is a mean over 0, 1 and 2 participations, each with its own loss distribution."""
+    rate, one_round = 0.4, subsampled_gaussian(1.2, 0.3, 4)
+    found = epsilon(seen_coin(rate, one_round, 2), 1e-4)
+    losses = [
+        pld.PLDAccountant(value_discretization_interval=1e-3).compose(dp.SelfComposedDpEvent(one_round, k))
+        for k in (1, 2)
+    ]
+    exact = sum(binom.pmf(k, 2, rate) * each.get_delta(found) for k, each in enumerate(losses, 1))
+    assert exact == pytest.approx(1e-4, rel=5e-3)
+    assert epsilon(seen_coin(rate, one_round, 2), 1e-4, "rdp") >= found
+    assert epsilon(seen_coin(1.0, one_round, 2), 1e-4) == epsilon(dp.SelfComposedDpEvent(one_round, 2), 1e-4)
+    assert epsilon(seen_coin(0.0, one_round, 2), 1e-4) == 0
+
+
+@pytest.mark.parametrize("delta", [0.3, 1e-5, 1e-9, 1e-11, 1e-14, 1e-30])
+@pytest.mark.parametrize("mu", [0.1, 1.0, 4.0])
+def test_gaussians_at_any_delta(mu, delta):
+    """Against the formula of Balle & Wang 2018 in 80 digits; sampled releases, by their Renyi bound, from above."""
+    found, sampled = epsilon(gaussian(1 / mu, 1), delta), epsilon(subsampled_gaussian(10 / mu, 1 - 1e-9, 100), delta)
+    with mpmath.workdps(80):
+        e, m = mpmath.mpf(found), mpmath.mpf(mu)
+        exact = mpmath.ncdf(m / 2 - e / m) - mpmath.exp(e) * mpmath.ncdf(-m / 2 - e / m)
+        if found == 0:
+            assert exact <= delta
+        else:
+            assert float(exact / delta) == pytest.approx(1, abs=1e-6)
+    assert found * (1 - 1e-5) <= sampled <= 1.12 * found + 1e-3
 
 
 @pytest.mark.parametrize(("noise", "expected"), [(0.0496, 299), (0.0986, 99.24), (0.2317, 29.33)])

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from clients.accounting import epsilon, local_gaussian, subsampled_gaussian
+from clients.accounting import epsilon, gaussian, local_gaussian, seen_coin, skellam_epsilon, subsampled_gaussian
 from sim.budgets import budgets, plan
 from sim.errors import InputError
 from sim.noise import (
@@ -17,6 +17,8 @@ from sim.noise import (
     skellam,
     strengths,
 )
+from sim.releases import RELEASES
+from sim.report.words import AGAINST
 from sim.scenario import load_scenario
 
 RECORD = ["privacy.record.noise_multiplier=1.5", "privacy.record.sampling_rate=0.2"]
@@ -94,8 +96,23 @@ def test_noise_that_did_not_arrive_does_not_count(scenario):
     assert distributed_epsilon(scenario(*DISTRIBUTED, "aggregation.colluding=1"), (4, 4, 4)) > whole
     assert distributed_epsilon(scenario(*DISTRIBUTED, "aggregation.colluding=1"), (4, 1, 4)) == math.inf
     rows = by_place(budgets(s, Participation(arrived=(4, 3, 4), trained=(3, 3, 3, 2))))
-    assert rows["client", "aggregator"].epsilon == rows["client", "peer"].epsilon == distributed_epsilon(s, (4, 3, 4))
+    assert rows["client", "aggregator"].epsilon == distributed_epsilon(s, (4, 3, 4))
+    assert rows["client", "global-user"].epsilon == distributed_epsilon(s, (4, 3, 4))
     assert rows["record", "aggregator"].epsilon > rows["client", "aggregator"].epsilon
+
+
+def test_a_peer_knows_its_own_share_of_distributed_noise(scenario):
+    """Three shares of four protect from it; a fault script audits this row."""
+    s = scenario(*DISTRIBUTED, "federation.rounds=1")
+    rows = by_place(budgets(s, Participation(arrived=(4,), trained=(1, 1, 1, 1))))
+    encoding = skellam(s)
+    three = skellam_epsilon([(encoding.variance(3), *encoding.sensitivities())], 1e-5)
+    assert rows["client", "peer"].epsilon == three > rows["client", "aggregator"].epsilon
+    assert "less one share that is known there" in rows["client", "peer"].why
+    users = scenario(*DISTRIBUTED, "aggregation.colluding=1", "federation.rounds=1")
+    rows = by_place(budgets(users, Participation(arrived=(4,), trained=(1, 1, 1, 1))))
+    assert rows["client", "aggregator"].epsilon == rows["client", "peer"].epsilon
+    assert rows["client", "global-user"].epsilon < rows["client", "peer"].epsilon
 
 
 def test_both_protections_at_once_give_the_better_promise(scenario):
@@ -106,11 +123,98 @@ def test_both_protections_at_once_give_the_better_promise(scenario):
     assert rows["record", "query"].epsilon == alone["record", "query"].epsilon
 
 
-def test_one_coin_per_round_for_those_who_do_not_see_who_took_part(scenario):
-    s = scenario("privacy.record.noise_multiplier=4", "privacy.record.sampling_rate=1", "training.epochs=10", *TENTH)
-    rows = by_place(budgets(s, Participation(arrived=(2, 2, 2), trained=(3, 2, 1, 0))))
-    assert rows["record", "peer"].epsilon < rows["record", "server"].epsilon
-    assert "a coin a round" in rows["record", "peer"].why
+COIN = ["federation.sampling=poisson", "federation.participation=0.1", "federation.rounds=50"]
+FULL = ["privacy.record.noise_multiplier=4", "privacy.record.sampling_rate=1", "training.epochs=10"]
+
+
+@pytest.mark.parametrize("sampling", ["poisson", "fixed"])
+def test_a_coin_that_everybody_can_see_amplifies_nothing(scenario, sampling):
+    """11.69: ten full-batch steps with noise 4, in as many of 50 rounds as coins of 0.1 say (rivals, item 10)."""
+    share = [f"federation.sampling={sampling}", f"federation.participation={0.1 if sampling == 'poisson' else 0.25}"]
+    s = scenario(*FULL, "federation.rounds=50", *share)
+    drawn = seen_coin(0.1 if sampling == "poisson" else 0.25, gaussian(4, 10), 50)
+    few = by_place(budgets(s, Participation(arrived=(1,) * 50, trained=(2, 2, 1, 1))))
+    for vantage in ("server", "peer", "global-user"):
+        assert few["record", vantage].epsilon == epsilon(drawn, 1e-5)
+    if sampling == "poisson":
+        assert few["record", "peer"].epsilon == pytest.approx(11.69, abs=0.01)
+    assert few["record", "query"].epsilon > few["record", "peer"].epsilon  # the personalisation comes to it
+    many = by_place(budgets(s, Participation(arrived=(1,) * 50, trained=(30, 2, 1, 1))))
+    assert many["record", "peer"].epsilon == epsilon(gaussian(4, 300), 1e-5)  # as it turned out, of one client
+    assert "amplifies nothing" in many["record", "peer"].why
+
+
+def test_local_noise_is_the_client_s_own_too(scenario):
+    s = scenario(*LOCAL, *COIN)
+    rows = by_place(budgets(s, Participation(arrived=(1,) * 50, trained=(2, 2, 1, 1))))
+    assert rows["client", "peer"].epsilon == epsilon(seen_coin(0.1, local_gaussian(8, 1), 50), 1e-5)
+
+
+def test_rounds_in_which_nobody_was_drawn_count(scenario):
+    """Their coins were tossed: what outsiders are promised by central noise is the plan's, refused rounds or not."""
+    s = scenario(*CENTRAL, *COIN)
+    whole = epsilon(subsampled_gaussian(2, 0.1, 50), 1e-5)
+    assert by_place(budgets(s, planned(s)))["client", "peer"].epsilon == whole
+    half = Participation(arrived=(2,) * 20, trained=(4, 3, 2, 1), refused=30)
+    assert by_place(budgets(s, half))["client", "global-user"].epsilon == whole
+    own = by_place(budgets(scenario(*FULL, *COIN), half))
+    assert own["record", "peer"].epsilon >= epsilon(seen_coin(0.1, gaussian(4, 10), 50), 1e-5)
+
+
+@pytest.mark.parametrize("protocol", ["secagg", "secagg-plus-flower"])
+def test_a_peer_that_is_told_who_takes_part_has_no_coin_hidden_from_it(scenario, protocol):
+    """15.1 was said for 28.4: noise multiplier 1, a coin of a half, 20 rounds."""
+    coins = ["federation.sampling=poisson", "federation.participation=0.5", "federation.rounds=20"]
+    s = scenario("privacy.client.where=central", "privacy.client.noise_multiplier=1", *coins)
+    hidden = s.model_copy(update={"aggregation": s.aggregation.model_copy(update={"protocol": protocol})})
+    plain, told = (by_place(budgets(each, planned(s))) for each in (s, hidden))
+    assert plain["client", "peer"].epsilon == pytest.approx(15.12, abs=0.01)
+    assert told["client", "peer"].epsilon == pytest.approx(28.37, rel=0.01)
+    assert told["client", "global-user"].epsilon == pytest.approx(15.12, rel=0.01)
+    assert "tells a client who else takes part" in told["client", "peer"].why
+
+
+def test_every_client_can_open_a_sum_under_ckks(scenario):
+    """So a peer sees it before the server has added its noise."""
+    s = scenario(*CENTRAL, "aggregation.protocol=ckks")
+    rows = by_place(budgets(s, planned(s)))
+    assert rows["client", "peer"].epsilon == rows["record", "peer"].epsilon == "inf"
+    assert "every client holds the key" in rows["client", "peer"].why
+    assert rows["client", "global-user"].epsilon != "inf"
+    own = by_place(budgets(s := scenario(*CENTRAL, *RECORD, "aggregation.protocol=ckks"), planned(s)))
+    assert own["record", "peer"].epsilon == epsilon(subsampled_gaussian(1.5, 0.2, 15), 1e-5)  # DP-SGD's alone
+    assert own["client", "peer"].epsilon == "inf"
+
+
+@pytest.mark.parametrize("calibration", ["members", "held-out"])
+@pytest.mark.parametrize("noise", [RECORD, LOCAL, CENTRAL, DISTRIBUTED], ids=["record", "local", "central", "shares"])
+def test_ranges_that_clients_records_set_are_released_without_noise(scenario, noise, calibration):
+    s = scenario(*noise, f"edge.calibration={calibration}")
+    rows = budgets(s, planned(s))
+    for row in rows:
+        if row.vantage in ("peer", "global-user", "query", "device"):
+            assert row.epsilon == "inf"
+            assert f'edge.calibration = "{calibration}"' in row.why
+    assert noise is CENTRAL or any(row.epsilon != "inf" for row in rows)  # a server does not get the file
+
+
+def test_the_holder_of_a_device_gets_what_may_be_queried_and_no_more(scenario):
+    rows = by_place(budgets(s := scenario(*RECORD), planned(s)))
+    assert rows["record", "device"].epsilon == rows["record", "query"].epsilon
+    head = by_place(budgets(s := scenario(*LOCAL, "edge.head.epochs=1"), planned(s)))
+    assert head["client", "device"].epsilon == "inf"
+
+
+def test_a_server_that_deviates_is_promised_nothing_by_shares_of_noise(scenario):
+    s = scenario(*DISTRIBUTED)
+    rows = by_place(budgets(s, Participation(arrived=(4, 4, 4), trained=(4, 4, 4, 4), probed=(4,))))
+    assert rows["client", "malicious-server"].epsilon == rows["record", "malicious-server"].epsilon == "inf"
+    assert "keep the other clients' noise out of a sum" in rows["client", "malicious-server"].why
+
+
+def test_every_release_names_who_sees_it():
+    assert {vantage for release in RELEASES for vantage in release.seen_by} == set(AGAINST) - {"every vantage"}
+    assert all(release.covered for release in RELEASES)
 
 
 @pytest.mark.parametrize("sets", [RECORD[1:], CENTRAL[:1] + TENTH, LOCAL[:1], [*DISTRIBUTED[:1], DISTRIBUTED[2]]])
@@ -200,5 +304,8 @@ def test_the_command_prints_a_plan_or_one_json_document(seepage, tiny_file, tmp_
     assert "noise multiplier for a record: 1.5" in said.out
     document = json.loads(seepage("budget", tiny_file, "--set", "privacy.record.noise_multiplier=1.5", "--json").out)
     assert document["record_noise_multiplier"] == 1.5
-    assert len(document["budgets"]) == 8
+    assert len(document["budgets"]) == 10
+    assert {row["noise"] for row in document["budgets"] if row["epsilon"] != "inf"} == {"seed"}
+    assert "whoever has it can take the noise off" in document["caveats"][0]
+    assert "The noise follows from seed" in said.out
     assert not list(tmp_path.iterdir())  # nothing was run
