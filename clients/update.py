@@ -52,8 +52,23 @@ class UpdatePrivacy:
         client = int(context.node_config["partition-id"])
         rng = noise_generator(self.seed, "local noise", int(config["server-round"]), client)
         private = clip(update, norm * (1 - SLACK)) + rng.normal(0.0, self.noise_multiplier * norm, update.shape)
-        noised = unflatten(flatten(arrays) - private, arrays)
+        noised = unflatten(_returned(flatten(arrays), private, shorten=self.noise_multiplier == 0), arrays)
         return Message(RecordDict({"arrays": noised, "metrics": MetricRecord(metrics)}), reply_to=message)  # type: ignore[arg-type]
+
+
+def _returned(before: Vector, update: Vector, *, shorten: bool) -> Vector:
+    """The weights that stand for an update, in float32.
+
+    `shorten`: rounded towards the broadcast weights, so that the update which a sum is made of is no longer than what
+    was clipped; to the nearest, it could be, where the norm is small beside the weights. Noise that is in it
+    already makes rounding harmless.
+    """
+    exact = before.astype(np.float64) - update
+    after: Vector = exact.astype(np.float32)
+    if shorten:
+        beyond = np.abs(before - after.astype(np.float64)) > np.abs(update)
+        after[beyond] = np.nextafter(after[beyond], before[beyond])
+    return after
 
 
 def clip(update: Vector, norm: float) -> Vector:

@@ -18,7 +18,7 @@ from sim.federate import federate
 from sim.folder import create
 from sim.given import federation_of, fresh_model
 from sim.judge import judge, truth_of
-from sim.noise import planned, record_epsilon, rounds_of_a_client
+from sim.noise import Participation, planned, record_epsilon, rounds_of_a_client
 from sim.observe import Target
 from sim.probe import observation, probes, probing
 from sim.progress import Progress
@@ -155,8 +155,9 @@ def test_budgets_count_the_probes(deviating):
     noisy = with_noise(deviating, noise_multiplier=2.0)
     honest = changed(noisy, {"attacks": {"names": ["loss"]}})
     rows = {row.vantage: row for row in budgets(noisy, planned(noisy)) if row.unit == "record"}
-    assert rows["server"].epsilon == record_epsilon(noisy, 2 + 5, personal=0)
-    assert rows["malicious-server"].epsilon == record_epsilon(noisy, 2 + 5, personal=2)
+    seven = Participation(arrived=(4,) * 2, trained=(2 + 5,) * 4)
+    assert rows["server"].epsilon == record_epsilon(noisy, seven, personal=0)
+    assert rows["malicious-server"].epsilon == record_epsilon(noisy, seven, personal=2)
     without = {row.vantage: row for row in budgets(honest, planned(honest)) if row.unit == "record"}
     assert rows["server"].epsilon > without["server"].epsilon
     assert "malicious-server" not in without
@@ -172,7 +173,8 @@ def test_noise_that_is_solved_for_covers_the_probes(deviating):
 def test_clients_refuse_probes_that_their_budgets_have_no_room_for(deviating, quiet, tmp_path):
     """A budget of exactly the honest rounds and one personal model."""
     noisy = with_noise(deviating, noise_multiplier=2.0)
-    limit = record_epsilon(noisy, 2, personal=planned(noisy).personal) * 1.0001
+    two = Participation(arrived=(4,) * 2, trained=(2,) * 4)
+    limit = record_epsilon(noisy, two, personal=planned(noisy).personal) * 1.0001
     noisy = with_noise(deviating, noise_multiplier=2.0, max_epsilon=limit)
     assert rounds_of_a_client(noisy) == 2
     folder = federated(noisy, quiet, tmp_path)

@@ -66,7 +66,7 @@ def test_every_promise_is_on_the_page_with_its_reason(run):
     text = page_module.page(results, run.scores)
     table = text[text.index('aria-label="Promises"') :].split("</table>")[0]
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tbody>")[1].split("</tr>")[:-1]]
-    assert len(rows) == len(results.budgets) == 8
+    assert len(rows) == len(results.budgets) == 10
     for row, budget in zip(rows, results.budgets, strict=True):
         assert row[:3] == [f"one {budget.unit}", words.AGAINST[budget.vantage], words.epsilon(budget)]
         assert row[2] == "∞" if budget.epsilon == "inf" else float(row[2]) >= budget.epsilon
