@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -30,7 +29,7 @@ from edge.runtimes import CannotRunError, run
 from edge.training_file import training_file
 from sim.data.federation import ClientData
 from sim.errors import InputError
-from sim.export import calibration_card, calibration_records, export_bytes, kinds
+from sim.export import Batch, calibration_card, calibration_records, export_bytes, kinds, unseen
 from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name, write_atomically
 from sim.given import federation_of, stored_model
@@ -76,7 +75,7 @@ def export_bundle(
     if core is not None:
         say(f"building firmware for {core} and running it on {RECORDS} held-out records")
         package = parent / f"{name}-{chosen}-{core}"
-        emulated, instructions = _firmware(blob, owners, core, package)
+        emulated, instructions = _firmware(blob, unseen(scenario, owners), core, package)
     say("measuring the arena, and comparing with the float model")
     facts = _facts(scenario, folder, name, owners, chosen, board, blob, instructions)
     try:
@@ -116,14 +115,14 @@ def _bytes(scenario: Scenario, folder: RunFolder, name: str, owners: tuple[Clien
     return export_bytes(scenario, stored_model(scenario, file), calibration_records(scenario, owners), variant)
 
 
-def _firmware(blob: bytes, owners: tuple[ClientData, ...], core: str, package: Path) -> tuple[dict[str, object], int]:
+def _firmware(blob: bytes, x: Batch, core: str, package: Path) -> tuple[dict[str, object], int]:
     """Build, run and pack; what the emulator counted, and whether its answers are TFLite Micro's."""
     if core not in firmware.CORES:
         raise InputError(f"--firmware {core}: not known; choose one of {', '.join(firmware.CORES)}")
     if package.exists() and any(package.iterdir()):
         raise InputError(f"{package}: is there already. Remove it, or name another place with --out")
     artifact = Artifact.from_bytes(blob)
-    levels = artifact.quantize_input(np.concatenate([client.held_out[0] for client in owners])[:RECORDS])
+    levels = artifact.quantize_input(x[:RECORDS])
     try:
         with tempfile.TemporaryDirectory() as place:
             made = firmware.build(blob, Path(place, "firmware"), core)
@@ -197,7 +196,7 @@ def _agreement(
     scenario: Scenario, folder: RunFolder, name: str, owners: tuple[ClientData, ...], blob: bytes
 ) -> Agreement:
     file = folder.models / (GLOBAL if name == "global" else f"{name}.safetensors")
-    x = np.concatenate([client.held_out[0] for client in owners])
+    x = unseen(scenario, owners)
     found = compare(Artifact.from_bytes(blob, scenario.edge.output), x, logits(stored_model(scenario, file), x))
     return Agreement(records=len(x), top1=found.top1_agreement, largest_error=found.max_logit_error)
 

@@ -28,6 +28,7 @@ from sim.references import population
 from sim.results import CalibrationLeak, Called
 from sim.scenario import Scenario
 from sim.score import Score, clopper_pearson, score
+from sim.tampering import scored
 
 Kind = Literal["global", "personal"]
 Scores = Float[np.ndarray, " records"]
@@ -48,9 +49,9 @@ def calibration_leak(scenario: Scenario, folder: RunFolder) -> list[CalibrationL
     """What the files of a run say of who calibrated them; nothing where the attacker's own records did."""
     if scenario.edge.calibration == "population":
         return []
-    clients = federation_of(scenario).clients
+    everybody, clients = federation_of(scenario).clients, scored(scenario).clients
     cases: dict[Kind, list[_Case]] = {
-        "global": [_case(scenario, "global", clients)],
+        "global": [_case(scenario, "global", everybody)],
         "personal": [_case(scenario, personal_name(client.client), (client,)) for client in clients],
     }
     measurable = {kind: [case for case in some if not case.inside.all()] for kind, some in cases.items()}

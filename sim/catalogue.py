@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-import sys
 from collections.abc import Callable, Iterator
 
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from sim.terminal import print_json
 
 Rows = list[dict[str, str]]
 
@@ -119,7 +119,7 @@ CATALOGUE: dict[str, Callable[[], Rows]] = {
 def render(listing: dict[str, Rows], console: Console, *, json: bool) -> None:
     """Print one table per kind, or everything as one JSON document."""
     if json:
-        sys.stdout.write(jsonlib.dumps(listing, indent=2) + "\n")
+        print_json(listing)
         return
     for kind, rows in listing.items():
         table = Table(title=kind, title_justify="left", box=None, pad_edge=False)

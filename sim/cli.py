@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import logging
 import os
 import sys
@@ -11,10 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import click
 import typer
-from rich.console import Console
+from typer.rich_utils import rich_format_error
 
-from sim.errors import InputError
+from sim.errors import InputError, shown
+from sim.terminal import Terminal, print_json, tolerate_any_text
 
 if TYPE_CHECKING:
     from edge.config import Variant
@@ -175,9 +176,9 @@ def export_command(
     made = export_bundle(scenario, folder, model, chosen, device, firmware, out, _progress().say)
     if json:
         document = made.manifest.model_dump(mode="json", by_alias=True) | {"emulated": made.emulated}
-        sys.stdout.write(jsonlib.dumps(document, indent=2) + "\n")
+        print_json(document)
         return
-    render(made, Console())
+    render(made, Terminal())
 
 
 @app.command("budget")
@@ -200,12 +201,12 @@ def budget_command(
     if json:
         documents = {variant: found.model_dump(mode="json") for variant, found in plans.items()}
         document = next(iter(documents.values())) if loaded.study.single else documents
-        sys.stdout.write(jsonlib.dumps(document, indent=2) + "\n")
+        print_json(document)
         return
     for variant, found in plans.items():
         if not loaded.study.single:
-            Console().print(f"variant {variant}", style="bold", highlight=False)
-        render_plan(found, Console())
+            Terminal().print(f"variant {variant}", style="bold", highlight=False)
+        render_plan(found, Terminal())
 
 
 @app.command("audit")
@@ -251,9 +252,9 @@ def audit_command(
     )
     document, folder = run.audit(request, _progress())
     if json:
-        sys.stdout.write(document.model_dump_json(by_alias=True, indent=2) + "\n")
+        print_json(document.model_dump_json(by_alias=True, indent=2))
     else:
-        table.render(document, Console(), folder)
+        table.render(document, Terminal(), folder)
 
 
 @app.command("list")
@@ -264,7 +265,7 @@ def list_command(
     """List the data sets, models, attacks, defences, devices and scenarios there are, and a scenario's settings."""
     from sim.catalogue import CATALOGUE, render
 
-    render({name: CATALOGUE[name]() for name in ([kind.value] if kind else CATALOGUE)}, Console(), json=json)
+    render({name: CATALOGUE[name]() for name in ([kind.value] if kind else CATALOGUE)}, Terminal(), json=json)
 
 
 @app.command("doctor")
@@ -272,50 +273,58 @@ def doctor_command(json: Json = False) -> None:
     """Check what is installed, which engines and runtimes work here, and what to do about those that don't."""
     from sim.doctor import examine, render
 
-    render(examine(), Console(), json=json)
+    render(examine(), Terminal(), json=json)
 
 
 def main() -> None:
     """Run the command and turn what goes wrong into an exit code and one clear message."""
     debug = "--debug" in sys.argv
     sys.argv[1:] = ["--debug"] * debug + [word for word in sys.argv[1:] if word != "--debug"]  # good in any place
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    tolerate_any_text()
+    errors = Terminal(stderr=True, soft_wrap=True)
     try:
-        app()
-    except InputError as error:
-        errors.print(str(error), markup=False, style="red")
+        code = app(standalone_mode=False)
+    except click.ClickException as error:  # a wrong word on the command line
+        if not isinstance(error, click.exceptions.NoArgsIsHelpError):  # which has printed its help
+            rich_format_error(click.UsageError(shown(error.format_message()), getattr(error, "ctx", None)))
         sys.exit(WRONG_INPUT)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # typer's answer to Ctrl-C
-            errors.print("stopped; what was finished stays in the run folder", markup=False)
-        raise
+    except InputError as error:
+        errors.print(str(error), style="red", highlight=False)
+        sys.exit(WRONG_INPUT)
     except Exception as error:  # noqa: BLE001  # the last resort: whatever it was becomes exit code 3
-        if debug:
-            errors.print(traceback.format_exc(), markup=False)
-            sys.exit(BROKEN)
-        errors.print(f"something broke inside: {type(error).__name__}: {error}", markup=False, style="red")
-        errors.print("run the same command with `seepage --debug …` for the traceback", markup=False)
+        _broken(error, errors, debug=debug)
         sys.exit(BROKEN)
+    if code == INTERRUPTED:  # typer's answer to Ctrl-C
+        errors.print("stopped; what was finished stays in the run folder", highlight=False)
+    sys.exit(code)
+
+
+def _broken(error: Exception, errors: Terminal, *, debug: bool) -> None:
+    if debug:
+        errors.print(traceback.format_exc(), highlight=False)
+        return
+    errors.print(f"something broke inside: {type(error).__name__}: {error}", style="red", highlight=False)
+    errors.print("run the same command with `seepage --debug …` for the traceback", highlight=False)
 
 
 def _show(json: bool, folder: RunFolder, results: Results | StudyResults) -> None:
     if json:
-        sys.stdout.write(results.model_dump_json(by_alias=True, indent=2) + "\n")
+        print_json(results.model_dump_json(by_alias=True, indent=2))
         return
     from sim import table
     from sim.results import Results
     from sim.study import table as study
 
     if isinstance(results, Results):
-        table.render(results, Console(), folder.report)
+        table.render(results, Terminal(), folder.report)
     else:
-        study.render(results, Console(), folder.report)
+        study.render(results, Terminal(), folder.report)
 
 
 def _progress() -> Progress:
     from sim.progress import Progress
 
-    return Progress(Console(stderr=True))
+    return Progress(Terminal(stderr=True))
 
 
 def _quieten(debug: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json as jsonlib
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,9 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edge.quiet import quiet_stderr
 from sim.errors import InputError
+from sim.terminal import print_json
 
 INSTALL = "install the locked dependencies again: make install"
 CORE = {
@@ -108,12 +109,12 @@ def _firmware() -> Finding:
 def render(findings: list[Finding], console: Console, *, json: bool) -> None:
     """Print a table, or one JSON document."""
     if json:
-        sys.stdout.write(jsonlib.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+        print_json([asdict(finding) for finding in findings])
         return
     table = Table(box=None, pad_edge=False)
     for column in ("", "what", "name", "detail"):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        mark = "[green]ok[/]" if finding.works else "[red]no[/]" if finding.needed else "[yellow]no[/]"
+        mark = Text("ok", "green") if finding.works else Text("no", "red" if finding.needed else "yellow")
         table.add_row(mark, finding.kind, finding.name, finding.detail if finding.works else finding.mend)
     console.print(table)

@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
+LONGEST = 200  # characters of a value that a message repeats
+
 
 class InputError(Exception):
     """Something the user gave cannot be used: the message names it and says what is allowed. Exit code 2."""
+
+
+def shown(text: str, longest: int | None = None) -> str:
+    """Text from a file, a name or a setting, without anything that a terminal would obey, and cut where it is long.
+
+    Control characters, escape sequences, directions of writing and halves of surrogate pairs become question marks.
+    """
+    safe = "".join(character if character.isprintable() else "?" for character in text)
+    return safe if longest is None or len(safe) <= longest else f"{safe[:longest]}… ({len(text):,} characters)"
+
+
+def repeated(value: object) -> str:
+    """A wrong value as a message repeats it: as JSON has it, on one line, and cut where it is long."""
+    try:
+        return shown(json.dumps(value, default=str), LONGEST)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"

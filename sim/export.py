@@ -96,10 +96,11 @@ def _traced(scenario: Scenario) -> ExportedProgram:
 
 
 def calibration_records(scenario: Scenario, owners: tuple[ClientData, ...]) -> Batch:
-    """The records that set a model's quantisation ranges, as the scenario chooses them."""
+    """The records that set a model's quantisation ranges, as the scenario chooses them; its owners may have none."""
     if scenario.edge.calibration == "population":
         return drawn(scenario, federation_of(scenario).population.x)
-    return drawn(scenario, np.concatenate([x for x, _ in calibration_pools(scenario, owners)]))
+    pool = np.concatenate([x for x, _ in calibration_pools(scenario, owners)])
+    return drawn(scenario, pool if len(pool) else federation_of(scenario).population.x)
 
 
 def calibration_pools(scenario: Scenario, owners: tuple[ClientData, ...]) -> list[Labelled]:
@@ -136,12 +137,18 @@ def checks(folder: RunFolder) -> list[EdgeResult]:
     return [EdgeResult(**check) for check in json.loads((folder.edge / CHECKS).read_text())]
 
 
+def unseen(scenario: Scenario, owners: tuple[ClientData, ...]) -> Batch:
+    """Records that the owners' models never trained on: held-out ones, or the population's where there are none."""
+    held_out = np.concatenate([client.held_out[0] for client in owners])
+    return held_out if len(held_out) else federation_of(scenario).population.x
+
+
 def _check(scenario: Scenario, folder: RunFolder, job: Export, arena: int) -> EdgeResult:
     """Compare on held-out records: what the device will see in use."""
     name, owners, file = job.name, job.owners, job.file(scenario, folder)
     model = stored_model(scenario, folder.models / (GLOBAL if name == "global" else f"{name}.safetensors"))
     blob = file.read_bytes()
-    x = np.concatenate([client.held_out[0] for client in owners])
+    x = unseen(scenario, owners)
     found = compare(Artifact.from_bytes(blob, scenario.edge.output), x, logits(model, x))
     device, work = DEVICES[scenario.edge.device], count(blob)
     size, time = _on_board(blob, arena, work, device)

@@ -40,6 +40,7 @@ class Truth:
     client: Int[np.ndarray, " records"]
     person: Shaped[np.ndarray, " records"]
     label: Int[np.ndarray, " records"]
+    row: Int[np.ndarray, " records"]  # in the data set as it was loaded
     classes: tuple[str, ...]
 
     def of(self, rows: Bool[np.ndarray, " records"]) -> Truth:
@@ -50,6 +51,7 @@ class Truth:
             client=self.client[rows],
             person=self.person[rows],
             label=self.label[rows],
+            row=self.row[rows],
             classes=self.classes,
         )
 
@@ -83,6 +85,7 @@ def truth_of(federation: Federation) -> Truth:
         client=np.repeat([c.client for c in clients], [len(c.y) for c in clients]),
         person=np.repeat([c.person for c in clients], [len(c.y) for c in clients]),
         label=np.concatenate([c.y for c in clients]),
+        row=np.concatenate([c.row for c in clients]),
         classes=federation.classes,
     )
 
@@ -174,6 +177,7 @@ def table(judged: list[Judged]) -> pa.Table:
                     "client": truth.client,
                     "person": truth.person.tolist(),
                     "record": record,
+                    "row": truth.row,
                     "label": truth.label,
                     "slice": [truth.classes[label] for label in truth.label],
                     "score": each.scores.astype(np.float64),
@@ -190,7 +194,8 @@ SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("attack", "vantage", "target", "precision", "output")),
         ("client", pa.int64()),
         ("person", pa.string()),
-        ("record", pa.int64()),
+        ("record", pa.int64()),  # among its client's
+        ("row", pa.int64()),  # in the data set as it was loaded, such as the user's own file
         ("label", pa.int64()),
         ("slice", pa.string()),
         ("score", pa.float64()),
@@ -233,6 +238,8 @@ def _arms(scenario: Scenario, target: Target, scores: Scores, truth: Truth, purp
     )
     arms = []
     for who, rows in sides:
+        if not rows.any():
+            continue
         part, rng = truth.of(rows), generator(scenario.seed, "bootstrap", purpose, who)
         found = score(scores[rows], part.member, part.person, part.client, rng)
         arms.append(

@@ -14,6 +14,7 @@ from sim.guard import protection_faults
 from sim.scenario import Scenario
 from sim.tampering import tampering_faults
 
+FEWEST_PEOPLE = 2
 FEWEST_RECORDS = 2  # of the attacker's: one for each half of them that a reference model trains on
 
 
@@ -43,11 +44,17 @@ def _faults(scenario: Scenario, federation: Federation) -> Iterator[str]:
             f"federation.participation = {share}: of {clients} clients that is less than one, so every round would be "
             f"empty. Set it to {math.ceil(1e4 / clients) / 1e4} or more"
         )
-    if len(federation.people) < 2:
+    if len(federation.people) < FEWEST_PEOPLE:
         yield (
             f"{federation.source}: all {clients} clients belong to one person, {federation.people[0]}; at least 2 "
             "people are needed, so that somebody's model never saw somebody else. Lower `population.people`, or supply "
             "more people's data"
+        )
+    elif len({client.person for client in federation.clients[:clients] if client.two_sided}) < FEWEST_PEOPLE:
+        yield (
+            f"{federation.source}: of {clients} clients too few can be scored: those of {FEWEST_PEOPLE} people at least "
+            f"must have members and held-out records both. {'; '.join(federation.notes)}. Supply more records a client, "
+            "move `member_share` towards 0.5, or change the seed"
         )
     if len(federation.population) < FEWEST_RECORDS:
         yield (

@@ -20,7 +20,7 @@ from clients.weights import to_vector
 from sim.data.federation import ClientData, Federation
 from sim.federate import GLOBAL
 from sim.folder import RunFolder
-from sim.given import stored_model
+from sim.given import federation_of, stored_model
 from sim.report.pictures import picture
 from sim.results import LabelResult, ReconstructionResult, Spread, Triple
 from sim.scenario import Scenario
@@ -97,7 +97,7 @@ def victims(scenario: Scenario, observation: Observation, federation: Federation
     first: dict[int, ServerRound] = {}
     for seen in observation.rounds:
         if seen.clients and not seen.updates:
-            return [_victim(scenario, federation, seen, seen.clients, seen.mean)]
+            return [_victim(scenario, federation_of(scenario), seen, seen.clients, seen.mean)]
         for client in size.keys() & seen.updates.keys():
             first.setdefault(client, seen)
         if len(first) == len(size):

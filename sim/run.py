@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from sim.beyond import beyond_membership
 from sim.controls import controls
+from sim.data.federation import noted
 from sim.engines import ENGINES
 from sim.errors import InputError
 from sim.export import export, exports
@@ -38,8 +39,8 @@ def run(scenario: Scenario, engine: str, parent: Path, progress: Progress) -> tu
     preflight(scenario)
     folder = create(scenario, parent)
     progress.say(f"run folder: {folder.path}")
-    if dropped := federation_of(scenario).duplicates_removed:
-        progress.say(f"{dropped:,} exact duplicates left out: a non-member identical to a member is none")
+    for note in noted(federation_of(scenario)):
+        progress.say(note)
     with _timed(folder, "prepare"), preparing(scenario, folder, progress):
         with _timed(folder, "federate"), progress.stage("federating", scenario.federation.rounds + 1):
             federate(scenario, ENGINES[engine], folder, progress, probing(scenario, folder, progress))

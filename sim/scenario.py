@@ -6,7 +6,6 @@ import difflib
 import hashlib
 import json
 import re
-import tomllib
 import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,9 +22,13 @@ from clients.training import TrainingConfig
 from edge.config import EdgeConfig
 from server.aggregation.config import AggregationConfig
 from server.strategy import FederationConfig
-from sim.data.config import DataConfig, PopulationConfig
-from sim.errors import InputError
+from sim.data.config import DataConfig, PopulationConfig, place
+from sim.errors import LONGEST, InputError, repeated, shown
 from sim.study.config import StudyConfig
+from sim.toml import parse, read_toml, refuse_depth
+
+LONGEST_NAME = 60  # of a scenario, and of one run of a study, which is NAME.VARIANT
+SEEDS = 2**63  # as many as there are
 
 
 class Scenario(BaseModel):
@@ -33,9 +36,11 @@ class Scenario(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60, description="used in the run folder's name")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=LONGEST_NAME, description="used in the run folder's name"
+    )
     title: str = Field("", description="one line for the report")
-    seed: int = Field(1, ge=0, lt=2**63, description="every random choice follows from it")
+    seed: int = Field(1, ge=0, lt=SEEDS, description="every random choice follows from it")
     data: DataConfig
     population: PopulationConfig = PopulationConfig()
     model: ModelConfig
@@ -61,8 +66,8 @@ class Scenario(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits that differ when any setting does."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Eight hexadecimal digits that differ when any setting does; where the data's files lie is none."""
+        canonical = json.dumps(self.model_dump(mode="json", exclude={"data": {"folder"}}), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
@@ -75,13 +80,25 @@ def load_scenario(path: Path, overrides: Iterable[str] = ()) -> Scenario:
     values = _read(path)
     for override in overrides:
         _apply(values, override)
+    refuse_depth(values, str(path))
     try:
         scenario = Scenario.model_validate(values)
     except ValidationError as error:
         raise _to_mend(path, {_explain(fault) for fault in error.errors()}) from error
-    if faults := set(_variant_faults(scenario)):
+    if faults := {*_study_faults(scenario), *_variant_faults(scenario)}:
         raise _to_mend(path, faults)
-    return scenario
+    return _placed(scenario, path.parent)
+
+
+def _placed(scenario: Scenario, folder: Path) -> Scenario:
+    """With the data's place made absolute, so that a run can be attacked from anywhere; variants' too."""
+    variants = {
+        name: {**changes, "data": place(changes["data"], folder)} if _tables(changes.get("data")) else changes
+        for name, changes in scenario.study.variants.items()
+    }
+    data = DataConfig.model_validate(place(scenario.data.model_dump(exclude_none=True), folder))
+    study = scenario.study.model_copy(update={"variants": variants})
+    return scenario.model_copy(update={"data": data, "study": study})
 
 
 def changed(scenario: Scenario, changes: dict[str, Any]) -> Scenario:
@@ -102,6 +119,19 @@ def _tables(*values: object) -> bool:
     return all(isinstance(value, dict) for value in values)
 
 
+def _study_faults(scenario: Scenario) -> Iterator[str]:
+    """What its runs could not be called, or seeded with."""
+    name, study = scenario.name, scenario.study
+    for variant in study.variants:
+        if (length := len(name) + 1 + len(variant)) > LONGEST_NAME:
+            yield (
+                f"study.variants.{shown(variant, LONGEST)}: its runs would be called NAME.VARIANT, {length} letters; "
+                f"{LONGEST_NAME} are allowed. Shorten `name` (now {len(name)} letters) or the variant's"
+            )
+    if (last := scenario.seed + study.seeds - 1) >= SEEDS:
+        yield f"study.seeds = {study.seeds}: the last seed would be {last}; {SEEDS - 1} is the largest. Lower `seed`"
+
+
 def _variant_faults(scenario: Scenario) -> Iterator[str]:
     for name, changes in scenario.study.variants.items():
         try:
@@ -116,18 +146,9 @@ def _to_mend(path: Path, faults: set[str]) -> InputError:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        near = difflib.get_close_matches(path.stem, [p.stem for p in shipped_scenarios()], 1)
-        hint = f"did you mean scenarios/{near[0]}.toml? " if near else ""
-        raise InputError(f"{path}: no such file. {hint}`seepage list scenarios` shows those that come along") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a text file ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(
-            f"{path}: not valid TOML: {error}. Strings need quotes, tables look like [federation]"
-        ) from error
+    near = difflib.get_close_matches(path.stem[:LONGEST], [p.stem for p in shipped_scenarios()], 1)
+    hint = f"did you mean scenarios/{near[0]}.toml? " if near else ""
+    return read_toml(path, str(path), f"{hint}`seepage list scenarios` shows those that come along")
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -145,21 +166,22 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _toml_value(text: str) -> Any:  # noqa: ANN401  # whatever TOML can hold; pydantic checks it next
     """A TOML value, or the bare text where it is none: `--set model.name=mlp` needs no quotes."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
 def _explain(fault: ErrorDetails) -> str:
     """One line: the field, its value, what is wrong or allowed, and the nearest right name."""
-    field = ".".join(str(part) for part in fault["loc"])
+    field = ".".join(shown(str(part), LONGEST) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         known = _known_keys(fault["loc"][:-1])
         return f"{field}: unknown key.{_nearest(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}"
     if fault["type"] == "missing":
         return f"{field}: missing, and it has no default"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ").rstrip(".")
-    return f"{field} = {json.dumps(fault['input'], default=str)}: {message}.{_nearest_allowed(fault['input'], message)}"
+    said = shown(message, 10 * LONGEST)
+    return f"{field} = {repeated(fault['input'])}: {said}.{_nearest_allowed(fault['input'], message)}"
 
 
 def _nearest_allowed(value: object, message: str) -> str:
@@ -167,7 +189,7 @@ def _nearest_allowed(value: object, message: str) -> str:
     texts = [text for text in (value if isinstance(value, list | tuple) else [value]) if isinstance(text, str)]
     odd = [text for text in texts if repr(text) in message] or texts[:1]
     names = set(re.findall(r"[a-z][a-z0-9:_-]+", message)) - set(odd)
-    return _nearest(odd[0], sorted(names)) if odd else ""
+    return _nearest(odd[0][:LONGEST], sorted(names)) if odd else ""
 
 
 def _known_keys(table: tuple[int | str, ...]) -> list[str]:

@@ -56,12 +56,14 @@ def tampering_clients(scenario: Scenario) -> tuple[int, ...]:
 
 @lru_cache(maxsize=2)
 def scored(scenario: Scenario) -> Federation:
-    """The federation without its tampering clients: whose records are candidates, and whose accuracy counts.
+    """The federation of those whose records are candidates, and whose accuracy counts.
 
+    Left out are clients that tamper, and those with members alone, among whose records nobody can be told apart.
     Clients keep their numbers, so those that train are still the ones numbered below `participants`.
     """
     federation, tampering = federation_of(scenario), tampering_clients(scenario)
-    return replace(federation, clients=tuple(c for c in federation.clients if c.client not in tampering))
+    clients = tuple(c for c in federation.clients if c.two_sided and c.client not in tampering)
+    return replace(federation, clients=clients)
 
 
 def members_of(scenario: Scenario, client: int) -> Labelled:

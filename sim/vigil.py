@@ -17,12 +17,13 @@ from clients.vigilance import MEASURES, Look, alarms, digests_differ, false_alar
 from clients.weights import load_vector
 from sim.data.federation import ClientData
 from sim.folder import RunFolder
-from sim.given import federation_of, fresh_model, stored_model
+from sim.given import fresh_model, stored_model
 from sim.judge import Judged
 from sim.probe import named, observation, probes
 from sim.results import Detection, ProbeResult
 from sim.scenario import Scenario
 from sim.score import score
+from sim.tampering import scored
 from sim.transcript import ServerRounds
 
 FEWEST = 10  # covered members, and non-members, from which on an area under their curve means anything
@@ -49,7 +50,7 @@ def _result(scenario: Scenario, folder: RunFolder, judged: Judged, sent: list[Pr
     name = judged.result.attack
     told = covered(name, replace(observation(scenario, MAKERS[name].kind), probes=tuple(sent)))
     tunes = MAKERS[name].kind == "personalize"
-    clients = [c for c in federation_of(scenario).clients if c.client in sent[0].sent]
+    clients = [c for c in scored(scenario).clients if c.client in sent[0].sent]
     return ProbeResult(
         attack=name,
         rounds=len(sent),
@@ -91,12 +92,12 @@ def _detections(scenario: Scenario, sent: list[Probe], clients: Sequence[ClientD
 
 def _honest(scenario: Scenario, folder: RunFolder, last: Vector) -> Looks:
     """What each client saw of the protocol: the broadcasts of the rounds it was in, and the model it personalised."""
-    clients = federation_of(scenario).clients
-    looks: Looks = {client.client: [] for client in clients}
+    clients = {client.client: client for client in scored(scenario).clients}
+    looks: Looks = {number: [] for number in clients}
     for seen in ServerRounds(folder.transcript):
-        for number in seen.clients:
+        for number in clients.keys() & set(seen.clients):
             looks[number].append(_look(scenario, seen.weights, clients[number]))
-    for client in clients:
+    for client in clients.values():
         looks[client.client].append(_look(scenario, last, client))
     return looks
 

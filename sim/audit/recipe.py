@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ from clients.models import MODELS, ModelShapeError, Name, Norm, new_model
 from clients.randomness import torch_generator
 from clients.training import DivergedError, TrainingConfig, build_optimizer, is_finite, train
 from sim.audit.task import Task
-from sim.errors import InputError
+from sim.errors import InputError, repeated, shown
+from sim.toml import read_toml
 
 Rows = Float[np.ndarray, "records ..."]
 
@@ -43,19 +43,12 @@ class Recipe(BaseModel):
 
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises InputError with every fault in it."""
+    values = read_toml(path, f"--recipe {path}", "A recipe is a TOML file with [model] and [training]")
     try:
-        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"--recipe {path}: no such file. A recipe is a TOML file with [model] and [training]"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--recipe {path}: cannot be read as a text file ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"--recipe {path}: not valid TOML: {error}") from error
+        return Recipe.model_validate(values)
     except ValidationError as error:
         faults = [
-            f"  {'.'.join(map(str, fault['loc']))} = {str(fault['input'])[:60]}: {fault['msg']}"
+            f"  {shown('.'.join(map(str, fault['loc'])), 200)} = {repeated(fault['input'])}: {fault['msg']}"
             for fault in error.errors()
         ]
         known = f"settings are references, model.({', '.join(RecipeModel.model_fields)}), " + (

@@ -5,24 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from attacks.observation import Records
 from edge.artifact import Port
-from sim.audit import layout, npz
+from sim.audit import layout
 from sim.audit.layout import Layout
 from sim.audit.task import Ends, Targets, Task, targets
+from sim.data import npz
+from sim.data.dataset import finite_faults
+from sim.data.npz import Array
 from sim.errors import InputError
 
+MOST_RECORDS: Final = 1 << 20
 FEWEST: Final = 10  # of members, and of non-members, once duplicates are out
 _CLIPPED: Final = 0.5  # of all numbers outside what the file can take: then they are no inputs of this file
 _WORTH_SAYING: Final = 0.01
 _UNIT: Final = 16.0  # a range wider than this is no range of numbers between 0 and 1
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Rows = Float[np.ndarray, "records ..."]
 
 
@@ -91,29 +94,29 @@ class _Reader:
 
     def read(self, path: Path, option: str) -> tuple[Task, Given]:
         where = f"{option} {path}"
-        arrays = npz.read(path, option, ("x",), ("y", "person", "client"))
+        arrays = npz.read(path, where, ("x",), ("y", "person", "client"))
+        if len(arrays["x"]) > MOST_RECORDS:
+            raise InputError(f"{where}: {len(arrays['x']):,} records; {MOST_RECORDS:,} are allowed. Save fewer")
         x = self._inputs(arrays["x"], where)
         task, y = targets(arrays.get("y"), x, self.ends, where)
         return task, Given(x, y, _people(arrays, len(x), where), np.arange(len(x)))
 
     def _inputs(self, x: Array, where: str) -> Rows:
-        if x.dtype.kind not in "biuf":
-            raise InputError(f"{where}: array `x` is {x.dtype}; it must hold numbers. Convert it before saving")
+        real = self._real(x, where)
         reading = layout.read_as(x.shape[1:], self.ends.takes, self.asked, f"{where}: array `x`")
         self._say(reading.assumed)
-        rows = layout.apply(self._real(x, where), self.ends.takes, reading)
-        if bad := int((~np.isfinite(rows)).sum()):
-            raise InputError(f"{where}: array `x` holds {bad:,} NaN or infinite values; remove or replace them")
+        rows = layout.apply(real, self.ends.takes, reading)
+        if faults := finite_faults(rows):
+            raise InputError(f"{where}: {faults[0]}")
         self._within(rows, where)
-        return rows + np.float32(0)  # -0.0 becomes 0.0, so that equal records have equal bytes
+        return rows
 
     def _real(self, x: Array, where: str) -> Rows:
         """As float32. Bytes of images are divided by 255 where the file takes small numbers; int8 are levels."""
         if x.dtype == np.int8 and self.port.numbers == "int8":
             self._say(f"{where}: x is int8, so it was taken to be quantised as the file's input is")
-            return self.port.real(x)
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is reported
-            rows = x.astype(np.float32)
+            return npz.numbers(self.port.real(x), where)
+        rows = npz.numbers(x, where)
         if x.dtype == np.uint8 and x.max() > 1 and _top(self.port) < _UNIT:
             self._say(f"{where}: x is uint8, so it was divided by 255")
             return np.asarray(rows / np.float32(255))
@@ -149,15 +152,7 @@ def _top(port: Port) -> float:
 
 def _people(arrays: dict[str, Array], count: int, where: str) -> Shaped[np.ndarray, " records"] | None:
     name = next((name for name in ("person", "client") if name in arrays), None)
-    if name is None:
-        return None
-    people = arrays[name]
-    if people.shape != (count,) or people.dtype.kind not in "iuUS":
-        raise InputError(
-            f"{where}: array `{name}` is {people.dtype} of shape {people.shape}; give one integer or string for each "
-            f"of the {count} records"
-        )
-    return people.astype(str)
+    return None if name is None else npz.names(arrays[name], name, count, where)
 
 
 def _joined(task: Task, members: Given, others: Given, rest: Given | None, files: Files, notes: list[str]) -> Case:

@@ -25,7 +25,7 @@ from sim.audit.records import Case, Files, load
 from sim.audit.results import Audit, AuditAttack, Board, Data, HostAndDevice, Paired, Side, Untried
 from sim.audit.subject import Subject
 from sim.audit.task import Form, form
-from sim.errors import InputError
+from sim.errors import InputError, shown
 from sim.progress import Progress
 from sim.results import Control
 from sim.score import accuracy_interval, auc_difference, score
@@ -346,7 +346,7 @@ def _document(request: Request, target: Subject, boards: list[Board], found: Fou
     return Audit(
         model=subject.model_file(target),
         verdict=verdict,
-        summary=words.summary(words.shown(request.model.name), verdict, structure, boards, sides, rows, control),
+        summary=words.summary(shown(request.model.name), verdict, structure, boards, sides, rows, control),
         findings=words.findings(structure, boards, host, data, sides, rows, untried, control, paired),
         structure=structure,
         runtimes=subject.checks(target),

@@ -17,8 +17,7 @@ from edge.sandbox import SANDBOXED, Limits, UnusableFileError
 from sim.audit.ask import Asked
 from sim.audit.results import Board, ModelFile, RuntimeCheck, Structure
 from sim.audit.task import Ends
-from sim.audit.words import shown
-from sim.errors import InputError
+from sim.errors import InputError, shown
 
 MOST_BYTES: Final = 64 << 20  # of a model file: far more than any microcontroller has
 SAMPLE: Final = 16  # records on which the batched arithmetic is held to TFLite Micro

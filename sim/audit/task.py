@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from scipy.special import logit
 
 from attacks.observation import Output
+from sim.data.npz import form_fault
 from sim.errors import InputError
 
 Task = Literal["classes", "binary", "reconstruction", "regression"]
@@ -67,10 +68,16 @@ def targets(y: Array | None, x: Float[np.ndarray, "records ..."], ends: Ends, wh
         return _reconstruction(x, ends, where)
     if len(y) != len(x):
         raise InputError(f"{where}: array `y` has {len(y)} entries for {len(x)} records; give one each")
+    if y.size != len(x) and (fault := form_fault(y, numbers_too=True)):
+        raise InputError(f"{where}: array `y` {fault}")
     if y.dtype.kind in "biu" and y.size == len(x):
         return _classes(y.reshape(-1).astype(np.int64), ends, where)
     if y.dtype.kind == "f":
         return _regression(y.reshape(len(y), -1).astype(np.float64), ends, where)
+    if y.dtype.kind in "US":
+        raise InputError(
+            f"{where}: array `y` is text; the file answers by number: number its classes as they were for training"
+        )
     raise InputError(
         f"{where}: array `y` is {y.dtype} of shape {y.shape}; allowed are one class number per record (integers), or "
         f"floats of shape (records, {ends.size}) for a model that predicts numbers"
@@ -137,6 +144,4 @@ def _regression(y: Float[np.ndarray, "records numbers"], ends: Ends, where: str)
             f"{where}: array `y` has {y.shape[1]} numbers for each record, and the model answers {ends.size}. "
             f"Give (records, {ends.size}) floats, or class numbers as integers: y.astype(int)"
         )
-    if y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
-        raise InputError(f"{where}: array `y` is one-hot. Save class numbers instead: y.argmax(axis=1)")
     return "regression", y

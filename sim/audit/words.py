@@ -26,11 +26,6 @@ _NO_MORE = "That is no proof that nothing leaks"
 NEGLIGIBLE = 0.005  # of an AUC: nobody acts on less
 
 
-def shown(text: str) -> str:
-    """Text that a file or its name brought along, without anything that a terminal would obey."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def auc(row: AuditAttack | Control) -> str:
     """An AUC with its interval, to two places."""
     return f"{row.auc:.2f} {interval(row.auc_ci)}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sim.data.dataset import DataError
+from sim.data.own import Layout
 from sim.data.purchase_like import PurchaseOptions
-from sim.data.registry import find
+from sim.data.registry import OWN, find, own_path
 
 
 class _Table(BaseModel):
@@ -20,7 +21,13 @@ class DataConfig(_Table):
     """Whose records, how they are spread over clients, and how many of them are trained on."""
 
     source: str = Field(description="a data set of `seepage list datasets`, or npz:PATH for your own")
-    folder: Path | None = Field(default=None, description="where the files are, if not in the usual place")
+    folder: Path | None = Field(
+        default=None,
+        description="where the data's files are, from the scenario's folder; default: there (npz), or the usual place",
+    )
+    layout: Layout | None = Field(
+        default=None, description="npz: where the channels of `x` are, for data whose shape does not tell"
+    )
     partition: Literal["natural", "dirichlet", "shards", "iid"] = Field(
         default="natural",
         description="natural: each client is a device of the data itself; dirichlet, shards: simulated clients with "
@@ -66,6 +73,13 @@ class DataConfig(_Table):
         if self.partition != "natural" and self.clients is None:
             raise ValueError(f'partition = "{self.partition}" needs the number of clients; set `clients` to 2 or more')
         return self
+
+
+def place(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The values of a [data] table with an absolute `folder`, if its files lie in any: paths start from `folder`."""
+    if "folder" not in table and not str(table.get("source", "")).startswith(OWN):
+        return table
+    return {**table, "folder": str((folder / own_path(str(table.get("folder", "")))).absolute())}
 
 
 class PopulationConfig(_Table):

@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 
 from sim.errors import InputError
 
+NO_REGRESSION = "regression is not supported by `run`; `seepage audit` attacks models that predict numbers"
+
 SHAPES = "(records, features), (records, channels, length) or (records, channels, height, width)"
 
 
@@ -26,7 +28,7 @@ class Dataset:
     `x` is float32 of shape (records, features), (records, channels, length) or (records, channels, height, width):
     torch's layout. `y` holds class numbers from 0 to len(classes) - 1. `client` is the number of the device that
     each record comes from, or None where the data has no natural clients; `client_names` and `person` name each of
-    these devices and its owner, in the order of the numbers.
+    these devices and its owner, in the order of the numbers. `notes` say what was assumed in reading the file.
     """
 
     source: str
@@ -39,6 +41,7 @@ class Dataset:
     client: Int[np.ndarray, " records"] | None = None
     client_names: tuple[str, ...] = ()
     person: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
@@ -64,10 +67,11 @@ def _x_faults(data: Dataset) -> list[str]:
         return [f"`x` is {x.dtype}; it must be float32. Convert it with x.astype('float32')."]
     if len(x) < 2:
         return [f"`x` has {len(x)} record(s); at least 2 are needed. Supply more data."]
-    return _finite_faults(x)
+    return finite_faults(x)
 
 
-def _finite_faults(x: Float[np.ndarray, "records ..."]) -> list[str]:
+def finite_faults(x: Float[np.ndarray, "records ..."]) -> list[str]:
+    """How many values of `x` are NaN or infinite, and where the first of them is; nothing where all are finite."""
     bad = ~np.isfinite(x)
     if not bad.any():
         return []
@@ -97,11 +101,12 @@ def _class_faults(y: Int[np.ndarray, " records"], classes: int) -> list[str]:
     found = np.unique(y)
     if len(found) < 2:
         return [f"`y` has {len(found)} class; at least 2 are needed. Supply records of another class."]
+    quantities = f" If these are quantities and no classes: {NO_REGRESSION}." if len(found) > len(y) / 2 else ""
     if not np.array_equal(found, np.arange(classes)):
         shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         return [
             f"`y` holds {len(found)} classes numbered {shown} (largest {found[-1]}); they must be 0 to "
-            f"{classes - 1} with none left out. Renumber with np.unique(y, return_inverse=True)[1]."
+            f"{classes - 1} with none left out. Renumber with np.unique(y, return_inverse=True)[1].{quantities}"
         ]
     return []
 
@@ -113,8 +118,6 @@ def _client_faults(data: Dataset) -> list[str]:
         return [
             f"`client` has shape {data.client.shape}; it must be ({len(data.x)},), the owner of each record of `x`."
         ]
-    if len(data.client_names) < 2:
-        return [f"`client` names {len(data.client_names)} client; at least 2 are needed for a federation."]
     assert len(data.person) == len(data.client_names)
     assert int(data.client.max()) < len(data.client_names)
     return []

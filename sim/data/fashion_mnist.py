@@ -19,6 +19,7 @@ CLASSES = (
     "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "trainer", "bag", "ankle boot",
 )  # fmt: skip
 _UBYTE = 8  # the idx type code of unsigned bytes
+MOST_BYTES = 1 << 28  # of one file, unpacked: five times the largest
 
 
 def load(folder: Path | None = None) -> Dataset:
@@ -71,6 +72,7 @@ def read_idx(folder: Path, name: str, dims: int) -> UInt8[np.ndarray, " *sizes"]
 
 def _content(path: Path) -> bytes:
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            return file.read(MOST_BYTES)  # what is longer is refused for its length
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be unpacked ({error}). Fetch it again: {HOW}.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,12 +15,19 @@ from sim.data.dataset import DataError, Dataset
 from sim.data.registry import load
 from sim.data.split import Device, Split, divide, newcomers_last
 
+FEWEST = 2  # clients that take part
+MOST_NAMED = 5  # clients in a sentence
+
+Coin = Bool[np.ndarray, " records"]
 Labelled = tuple[Float[np.ndarray, "records ..."], Int[np.ndarray, " records"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClientData:
-    """One device's records. `member` is the coin of each: true for those trained on, false for those held out."""
+    """One device's records. `member` is the coin of each: true for those trained on, false for those held out.
+
+    `row` is where each record is in the data set as it was loaded, from 0: for the user's own data, in the file.
+    """
 
     client: int
     name: str
@@ -27,9 +35,15 @@ class ClientData:
     x: Float[np.ndarray, "records ..."]
     y: Int[np.ndarray, " records"]
     member: Bool[np.ndarray, " records"]
+    row: Int[np.ndarray, " records"]
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether there are members and held-out records: of one side alone nothing can be told apart."""
+        return bool(self.member.any() and not self.member.all())
 
     @property
     def members(self) -> Labelled:
@@ -61,13 +75,33 @@ class Population:
         return len(self.y)
 
 
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Records left out because an earlier one has the same `x`, whatever their labels and whoever's they are.
+
+    A held-out record identical to a member would not be a non-member.
+    """
+
+    of: int = 0  # records before
+    removed: int = 0
+    other_label: int = 0
+    other_client: int = 0
+
+    def __str__(self) -> str:
+        """What was left out, in words."""
+        others = f"{self.other_label:,} with another label, {self.other_client:,} at another client"
+        return (
+            f"{self.removed:,} of {self.of:,} records have the same `x` as an earlier one and were left out as "
+            f"duplicates ({others}): a non-member identical to a member is none"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Federation:
     """The clients, the attacker's population, and the card of the data set they come from.
 
     The first `participants` clients train the global model; the others are newcomers, who only fine-tune it.
-    `shape` is that of one record. `duplicates_removed` counts records left out because an earlier one has the same
-    `x`: a held-out record identical to a member would not be a non-member.
+    `shape` is that of one record. `notes` say what was assumed in reading the data, and which clients are not there.
     """
 
     source: str
@@ -76,7 +110,8 @@ class Federation:
     synthetic: bool
     classes: tuple[str, ...]
     shape: tuple[int, ...]
-    duplicates_removed: int
+    duplicates: Duplicates
+    notes: tuple[str, ...]
     clients: tuple[ClientData, ...]
     participants: int
     population: Population
@@ -95,14 +130,23 @@ class Federation:
 def build_federation(data: DataConfig, population: PopulationConfig, seed: int) -> Federation:
     """The federation that the two tables and the seed describe; the same ones give the same federation.
 
+    A client whose coin leaves it nothing to train on is no client, and its place is left out of the numbers.
+
     Raises:
-        DataError: the data cannot be read or used, does not suffice, or leaves clients that cannot be attacked
-            fairly. The faults of all clients are listed at once.
+        DataError: the data cannot be read or used, does not suffice, or leaves fewer than two clients to take part.
     """
-    dataset, removed = without_duplicates(load(data.source, data.folder, seed, data.purchase))
-    split, participants = newcomers_last(divide(dataset, data, population, seed), data.newcomers, seed)
-    coins = [toss(len(device.index), data.member_share, seed, i) for i, device in enumerate(split.clients)]
-    _refuse(split.clients, participants, coins, dataset, data)
+    loaded = load(data.source, data.folder, seed, data.purchase, data.layout)
+    dataset, row, duplicates = without_duplicates(loaded)
+    try:
+        split, participants = newcomers_last(divide(dataset, data, population, seed), data.newcomers, seed)
+        coins = [toss(len(device.index), data.member_share, seed, i) for i, device in enumerate(split.clients)]
+        idle = [i for i, coin in enumerate(coins) if not coin.any()]
+        participants -= sum(i < participants for i in idle)
+        _refuse(split, participants, idle, dataset, data)
+        own = _population(dataset, split, population, seed)
+    except DataError as error:
+        raise DataError(str(error), *([f"{dataset.source}: {duplicates}."] if duplicates.removed else [])) from error
+    kept = [(device, coin) for device, coin in zip(split.clients, coins, strict=True) if coin.any()]
     return Federation(
         source=dataset.source,
         title=dataset.title,
@@ -110,21 +154,55 @@ def build_federation(data: DataConfig, population: PopulationConfig, seed: int) 
         synthetic=dataset.synthetic,
         classes=dataset.classes,
         shape=dataset.x.shape[1:],
-        duplicates_removed=removed,
+        duplicates=duplicates,
+        notes=(*dataset.notes, *_told(split, idle, kept)),
         clients=tuple(
             ClientData(
-                client=i,
+                client=number,
                 name=device.name,
                 person=device.person,
                 x=dataset.x[device.index],
                 y=dataset.y[device.index],
                 member=coin,
+                row=row[device.index],
             )
-            for i, (device, coin) in enumerate(zip(split.clients, coins, strict=True))
+            for number, (device, coin) in enumerate(kept)
         ),
         participants=participants,
-        population=_population(dataset, split, population, seed),
+        population=own,
     )
+
+
+def noted(federation: Federation) -> list[str]:
+    """What a user should know of how the data was read: assumptions, duplicates, clients that are not scored."""
+    return [*([str(federation.duplicates)] if federation.duplicates.removed else []), *federation.notes]
+
+
+def _told(split: Split, idle: list[int], kept: list[tuple[Device, Coin]]) -> Iterator[str]:
+    """Which clients do not take part, and which do and are not scored."""
+    if idle:
+        yield (
+            f"not in the federation, since the coin (member_share) left them nothing to train on: {_idle(split, idle)}"
+        )
+    if whole := [
+        f"{number} ({device.name}, {_records(len(coin))})" for number, (device, coin) in enumerate(kept) if coin.all()
+    ]:
+        yield (
+            "taking part and not scored, since the coin (member_share) left them no held-out record: clients "
+            f"{_named(whole)}"
+        )
+
+
+def _idle(split: Split, idle: list[int]) -> str:
+    return _named([f"{split.clients[i].name} ({_records(len(split.clients[i].index))})" for i in idle])
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else "")
+
+
+def _records(count: int) -> str:
+    return f"{count:,} record{'' if count == 1 else 's'}"
 
 
 def toss(n: int, share: float, seed: int, client: int) -> Bool[np.ndarray, " records"]:
@@ -136,20 +214,29 @@ def toss(n: int, share: float, seed: int, client: int) -> Bool[np.ndarray, " rec
     return generator(seed, "coin", client).random(n) < share
 
 
-def without_duplicates(dataset: Dataset) -> tuple[Dataset, int]:
-    """`dataset` with the first of every set of records that have the same `x`, and how many were left out.
+def without_duplicates(dataset: Dataset) -> tuple[Dataset, Int[np.ndarray, " records"], Duplicates]:
+    """`dataset` with the first of every set of records that have the same `x`, where these were, and what was left out.
 
     Labels and clients are not compared: to a model, the same `x` elsewhere is the same record.
     """
     seen: dict[bytes, int] = {}
-    for i, row in enumerate(np.ascontiguousarray(dataset.x)):
-        seen.setdefault(hashlib.blake2b(row, digest_size=16).digest(), i)
-    removed = len(dataset) - len(seen)
-    if not removed:
-        return dataset, 0
+    keys = (hashlib.blake2b(record, digest_size=16).digest() for record in np.ascontiguousarray(dataset.x))
+    first = np.fromiter((seen.setdefault(key, i) for i, key in enumerate(keys)), dtype=np.int64, count=len(dataset))
     kept = np.fromiter(seen.values(), dtype=np.int64)
-    client = None if dataset.client is None else dataset.client[kept]
-    return replace(dataset, x=dataset.x[kept], y=dataset.y[kept], client=client), removed
+    if len(kept) == len(dataset):
+        return dataset, kept, Duplicates(len(dataset))
+    client, y = dataset.client, dataset.y
+    duplicates = Duplicates(
+        of=len(dataset),
+        removed=len(dataset) - len(kept),
+        other_label=int((y != y[first]).sum()),
+        other_client=0 if client is None else int((client != client[first]).sum()),
+    )
+    return (
+        replace(dataset, x=dataset.x[kept], y=y[kept], client=None if client is None else client[kept]),
+        kept,
+        duplicates,
+    )
 
 
 def _population(dataset: Dataset, split: Split, config: PopulationConfig, seed: int) -> Population:
@@ -177,43 +264,18 @@ def _population(dataset: Dataset, split: Split, config: PopulationConfig, seed: 
     )
 
 
-def _refuse(
-    clients: list[Device],
-    participants: int,
-    coins: list[Bool[np.ndarray, " records"]],
-    dataset: Dataset,
-    data: DataConfig,
-) -> None:
-    """Raises one DataError with the faults of all clients, if there are any."""
-    faults = []
-    if participants < 2:
-        lower = "`population.people` or `data.newcomers`" if data.newcomers else "`population.people`"
+def _refuse(split: Split, participants: int, idle: list[int], dataset: Dataset, data: DataConfig) -> None:
+    """Raises DataError where fewer than two clients are left to take part."""
+    if participants >= FEWEST:
+        return
+    lower = "`population.people` or `data.newcomers`" if data.newcomers else "`population.people`"
+    faults = [
+        f"{dataset.source}: {participants} client{' is' if participants == 1 else 's are'} left to take part; a "
+        f"federation needs at least {FEWEST}. Lower {lower} or supply more clients."
+    ]
+    if idle:
         faults.append(
-            f"{dataset.source}: {participants} client{' is' if participants == 1 else 's are'} left to take part; a "
-            f"federation needs at least 2. Lower {lower} or supply more clients."
+            f"{dataset.source}: the coin left no member to train on (member_share = {data.member_share}): "
+            f"{_idle(split, idle)}. Give each client more records, raise `member_share`, or change the seed."
         )
-    for device, coin in zip(clients, coins, strict=True):
-        fault = _client_fault(dataset.y[device.index], coin, data)
-        if fault:
-            faults.append(f"{dataset.source}: {device.name}: {fault}")
-    if faults:
-        raise DataError(*faults)
-
-
-def _client_fault(y: Int[np.ndarray, " records"], coin: Bool[np.ndarray, " records"], data: DataConfig) -> str:
-    natural = data.partition == "natural"
-    if len(y) < 2:
-        more = "Leave this client out or give it more." if natural else "Raise `records_per_client` or lower `clients`."
-        return f"has {len(y)} record(s) to train with and hold out; at least 2 are needed. {more}"
-    if len(np.unique(y)) < 2:
-        knob = {"dirichlet": "Raise `alpha`", "shards": "Raise `shards_per_client`"}.get(
-            data.partition, "Leave this client out, or give it records of another class"
-        )
-        return f"all its {len(y)} records are of class {int(y[0])}; at least 2 classes are needed. {knob}."
-    if coin.all() or not coin.any():
-        lacks = "member" if not coin.any() else "held-out record"
-        return (
-            f"the coin left it no {lacks} among {len(y)} records (member_share = {data.member_share}). Give it more "
-            "records, move `member_share` towards 0.5, or change the seed."
-        )
-    return ""
+    raise DataError(*faults)

@@ -156,7 +156,7 @@ def _cached(
 ) -> tuple[Bool[np.ndarray, "records products"], Int[np.ndarray, " records"]]:
     path = cache_file(options, seed)
     try:
-        arrays = read(path, required=("bits", "labels"))
+        arrays = read(path, str(path), required=("bits", "labels"))
         bits = np.unpackbits(arrays["bits"], axis=1, count=options.products).astype(bool)
         if bits.shape == (options.records, options.products) and arrays["labels"].shape == (options.records,):
             return bits, arrays["labels"]

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sim.data import digits, fashion_mnist, npz, purchase_like, watch
+from sim.data import digits, fashion_mnist, npz, own, purchase_like, watch
 from sim.data.dataset import DataError, Dataset
+from sim.data.own import Layout
 from sim.data.purchase_like import PurchaseOptions
 
 OWN = "npz:"
@@ -15,12 +16,13 @@ OWN = "npz:"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a loader: the source as written, where to look, and what to make up."""
+    """What is asked of a loader: the source as written, where to look, how it is laid out, and what to make up."""
 
     source: str
     folder: Path | None = None
     seed: int = 0
     purchase: PurchaseOptions = field(default_factory=PurchaseOptions)
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,16 @@ class Source:
 
 def _own(request: Request) -> Dataset:
     """The user's own file; a relative path starts from the request's folder, or from the working directory."""
-    path = Path(request.source.removeprefix(OWN)).expanduser()
-    return npz.load((request.folder or Path()) / path, request.source)
+    path = own_path(request.source.removeprefix(OWN))
+    return own.load((request.folder or Path()) / path, request.source, request.layout)
+
+
+def own_path(text: str) -> Path:
+    """A path as somebody wrote it, with the home folder in place of `~`. Raises DataError for a user who is unknown."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{text}: {error}. Write the folder out.") from error
 
 
 DATASETS: dict[str, Source] = {
@@ -73,12 +83,19 @@ def find(source: str) -> Source:
     return DATASETS[source]
 
 
-def load(source: str, folder: Path | None = None, seed: int = 0, purchase: PurchaseOptions | None = None) -> Dataset:
+def load(
+    source: str,
+    folder: Path | None = None,
+    seed: int = 0,
+    purchase: PurchaseOptions | None = None,
+    layout: Layout | None = None,
+) -> Dataset:
     """The data set that `source` names, checked.
 
-    `folder` is where its files are, if not in the usual place; `seed` and `purchase` matter to synthetic data only.
+    `folder` is where its files are, if not in the usual place; `seed` and `purchase` matter to synthetic data only,
+    `layout` to the user's own.
 
     Raises:
         DataError: unknown source, missing or damaged files, or contents that cannot be used.
     """
-    return find(source).loader(Request(source, folder, seed, purchase or PurchaseOptions()))
+    return find(source).loader(Request(source, folder, seed, purchase or PurchaseOptions(), layout))

@@ -69,6 +69,11 @@ def _natural(dataset: Dataset, data: DataConfig, seed: int) -> list[Device]:
             "`partition` to dirichlet, shards or iid and `clients` to their number"
             + ("; or add an array `client` to the file." if dataset.source.startswith("npz:") else ".")
         )
+    if len(dataset.client_names) < 2:
+        raise DataError(
+            f"{dataset.source}: `client` names {len(dataset.client_names)} client; at least 2 are needed for a "
+            "federation. Supply more, or set `partition` to dirichlet, shards or iid."
+        )
     devices = []
     for c, index in enumerate(partition.natural(dataset.client, len(dataset.client_names))):
         if data.records_per_client is not None and len(index) > data.records_per_client:

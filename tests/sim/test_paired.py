@@ -32,6 +32,7 @@ def truth():
         client=count // 40,
         person=count // 80,
         label=count % 3,
+        row=count,
         classes=("a", "b", "c"),
     )
 

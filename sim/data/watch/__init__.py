@@ -44,7 +44,7 @@ def load() -> Dataset:
     """
     if hashlib.sha256(FILE.read_bytes()).hexdigest() != FILE_SHA256:
         raise DataError(f"{FILE}: not the file that seepage was released with. Install seepage again.")
-    arrays = read(FILE, required=("x", "y", "person", "right"))
+    arrays = read(FILE, str(FILE), required=("x", "y", "person", "right"))
     x = arrays["x"].astype(np.float32) / UNITS[:, None]
     assert x.shape == (RECORDS, AXES, SAMPLES)
     person = arrays["person"].astype(np.int64)

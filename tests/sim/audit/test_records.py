@@ -61,7 +61,7 @@ def test_people_are_known_where_both_files_name_them(loaded):
     case = loaded(side(1, person=people), side(2, person=np.repeat(["b", "c", "d"], 10)))
     assert (case.people, case.straddling) == (4, 2)
     assert loaded(side(1, client=np.arange(30)), side(2)).people == 0
-    with pytest.raises(InputError, match="array `person` is float64"):
+    with pytest.raises(InputError, match="`person` is float64"):
         loaded(side(1, person=np.ones(30)), side(2))
 
 
@@ -87,12 +87,12 @@ def test_numbers_that_the_input_cannot_hold_are_refused_or_said(loaded):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"x": np.full((30, 5), np.nan)}, "holds 150 NaN or infinite"),
+        ({"x": np.full((30, 5), np.nan)}, r"has 150 value\(s\) that are NaN or infinite"),
         ({"x": np.array([["a"] * 5] * 30)}, "must hold numbers"),
         ({"x": np.ones((30, 6))}, "do not fit a model that takes"),
         ({"y": np.arange(29)}, "has 29 entries for 30 records"),
         ({"y": np.arange(30)}, "runs from 0 to 29; the model tells 3 classes apart"),
-        ({"y": np.array(["a"] * 30)}, "allowed are one class number"),
+        ({"y": np.array(["a"] * 30)}, "number its classes as they were for training"),
         ({"y": np.ones((30, 2))}, "2 numbers for each record, and the model answers 3"),
         ({"y": np.eye(3)[np.arange(30) % 3]}, "one-hot"),
         ({"x": side(1, 5)["x"], "y": side(1, 5)["y"]}, "5 records are left"),

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from sim.data.config import DataConfig, PopulationConfig
 from sim.data.dataset import DataError
-from sim.data.federation import build_federation, toss
+from sim.data.federation import build_federation, noted, toss
 
 WATCH = DataConfig(source="watch")
 
@@ -121,37 +121,69 @@ def test_coins_are_fair_and_those_of_clients_are_unlike():
     assert abs(np.corrcoef(coins[:20])[np.triu_indices(20, 1)]).max() < 0.15
 
 
-def test_duplicates_are_dropped_and_counted(tmp_path):
+SAME = PopulationConfig(who="same-people", share=0.1)
+
+
+def test_duplicates_are_dropped_and_counted_in_every_disguise(tmp_path):
     x = records(40)
+    x[0] = 0
     x[30:] = x[:10]  # the second client holds ten records of the first
-    source = own(tmp_path, x=x, y=np.arange(40) % 2, client=[0] * 20 + [1] * 20)
-    built = build_federation(DataConfig(source=source), PopulationConfig(who="same-people"), 0)
-    assert built.duplicates_removed == 10 and built.records + len(built.population) == 30
-    assert build_federation(WATCH, PopulationConfig(), 0).duplicates_removed == 0
+    x[30] = -0.0
+    y = np.arange(40) % 2
+    y[31] = 1 - y[1]
+    source = own(tmp_path, x=x.astype(">f8"), y=y, client=[0] * 20 + [1] * 20)
+    built = build_federation(DataConfig(source=source), SAME, 0)
+    found = built.duplicates
+    assert (found.of, found.removed, found.other_label, found.other_client) == (40, 10, 1, 10)
+    assert built.records + len(built.population) == 30
+    assert noted(built)[0].startswith("10 of 40 records have the same `x` as an earlier one and were left out")
+    assert not build_federation(WATCH, PopulationConfig(), 0).duplicates.removed
 
 
-def test_all_unusable_clients_are_listed_at_once(tmp_path):
+def test_a_refusal_names_the_duplicates(tmp_path):
+    x = np.random.default_rng(0).integers(0, 2, (400, 2))
+    source = own(tmp_path, x=x, y=np.arange(400) % 2, client=np.sort(np.arange(400) % 6))
+    with pytest.raises(DataError, match=r"396 of 400 records have the same `x`"):
+        build_federation(DataConfig(source=source), PopulationConfig(people=5), 0)
+
+
+def test_every_record_leads_back_to_its_row(tmp_path):
+    x, y = records(300), np.arange(300) % 3
+    x[10:20] = x[:10]
+    source = own(tmp_path, x=x, y=y, client=np.arange(300) % 5)
+    natural = DataConfig(source=source)
+    for data in (natural, DataConfig(source=source, partition="dirichlet", clients=4, alpha=0.1)):
+        for client in build_federation(data, PopulationConfig(), 3).clients:
+            np.testing.assert_array_equal(x[client.row], client.x)
+            np.testing.assert_array_equal(y[client.row], client.y)
+
+
+def test_clients_of_one_class_and_of_few_records_take_part(tmp_path):
     y = np.arange(64) % 2
     y[21:41] = 1
     who = ["ann"] * 20 + ["bob"] + ["cid"] * 20 + ["dan"] * 20 + ["eve"] * 3
     source = own(tmp_path, x=records(64), y=y, client=np.array(who))
-    with pytest.raises(DataError) as caught:
-        build_federation(DataConfig(source=source), PopulationConfig(who="same-people", share=0.02), 0)
-    first, second = str(caught.value).splitlines()
-    assert "mine.npz: bob: has 1 record(s)" in first and "at least 2" in first
-    assert "mine.npz: cid: all its 20 records are of class 1" in second
+    built = [build_federation(DataConfig(source=source), SAME, seed) for seed in range(12)]
+    for federation in built:
+        names = [client.name for client in federation.clients]
+        assert [client.client for client in federation.clients] == list(range(len(names)))
+        assert federation.participants == len(names) and {"ann", "cid", "dan"} <= set(names)
+        assert all(client.member.any() for client in federation.clients)
+        told = " ".join(federation.notes)
+        assert ("bob (1 record)" in told) == ("bob" not in names)  # its only record is held out
+        whole = [client for client in federation.clients if not client.two_sided]
+        assert all(f"{client.client} ({client.name}, " in told for client in whole)  # nothing is held out
+        assert "bob" not in names or "bob" in {client.name for client in whole}
+    assert 0 < sum("bob" in {c.name for c in federation.clients} for federation in built) < 12
 
 
-def test_a_coin_that_leaves_a_side_empty_is_refused(tmp_path):
-    source = own(tmp_path, x=records(44), y=np.arange(44) % 2, client=[0] * 20 + [1] * 20 + [2] * 4)
-    data, attacker = DataConfig(source=source, member_share=0.06), PopulationConfig(who="same-people", share=0.02)
-    seed = next(
-        s
-        for s in range(100)
-        if toss(20, 0.06, s, 0).any() and toss(20, 0.06, s, 1).any() and not toss(4, 0.06, s, 2).any()
-    )
-    with pytest.raises(DataError, match=r"client 2: the coin left it no member among 4 records.*change the seed"):
-        build_federation(data, attacker, seed)
+def test_too_many_clients_without_members_are_refused_by_name(tmp_path):
+    source = own(tmp_path, x=records(24), y=np.arange(24) % 2, client=[0] * 16 + [1] * 4 + [2] * 4)
+    data = DataConfig(source=source, member_share=0.06)
+    sides = {s: [toss(n, 0.06, s, c).any() for c, n in enumerate((16, 4, 4))] for s in range(200)}
+    seed = next(seed for seed, found in sides.items() if sum(found) < 2)
+    with pytest.raises(DataError, match=r"left to take part(.|\n)*left no member to train on.*change the seed"):
+        build_federation(data, SAME, seed)
 
 
 @pytest.mark.parametrize(
@@ -165,18 +197,8 @@ def test_a_coin_that_leaves_a_side_empty_is_refused(tmp_path):
             PopulationConfig(),
             "ask for",
         ),
-        (DataConfig(source="digits", partition="iid", clients=1_500), PopulationConfig(), "client 0: has 1 record"),
-        (DataConfig(source="digits", partition="iid", clients=2), PopulationConfig(records=1_797), "0 record"),
-        (
-            DataConfig(source="digits", partition="shards", clients=20, shards_per_client=1),
-            PopulationConfig(),
-            "Raise `shards_per_client`",
-        ),
-        (
-            DataConfig(source="digits", partition="dirichlet", clients=8, records_per_client=50, alpha=1e-6),
-            PopulationConfig(),
-            "Raise `alpha`",
-        ),
+        (DataConfig(source="digits", partition="iid", clients=9_999), PopulationConfig(), "(0 records)"),
+        (DataConfig(source="digits", partition="iid", clients=2), PopulationConfig(records=1_797), "(0 records)"),
     ],
 )
 def test_what_cannot_be_built_says_what_to_change(data, population, says):
@@ -186,6 +208,10 @@ def test_what_cannot_be_built_says_what_to_change(data, population, says):
 
 
 def test_one_client_is_no_federation(tmp_path):
+    source = own(tmp_path, x=records(40), y=np.arange(40) % 2, client=np.zeros(40, int))
+    with pytest.raises(DataError, match="`client` names 1 client"):
+        build_federation(DataConfig(source=source), PopulationConfig(people=1), 0)
+    assert build_federation(DataConfig(source=source, partition="iid", clients=2), PopulationConfig(people=1), 0)
     source = own(tmp_path, x=records(40), y=np.arange(40) % 2, client=np.repeat([0, 1], 20))
     with pytest.raises(DataError, match="1 client is left to take part; a federation needs at least 2"):
         build_federation(DataConfig(source=source), PopulationConfig(people=1), 0)
