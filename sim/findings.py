@@ -20,6 +20,7 @@ def findings(results: Results) -> list[str]:
     parts = (
         _not_learnt,
         _data,
+        _reading,
         _never_trained,
         _controls,
         recovered.sentences,
@@ -58,6 +59,10 @@ def _not_learnt(results: Results) -> Iterator[str]:
 def _data(results: Results) -> Iterator[str]:
     if results.data.synthetic:
         yield ("The data is synthetic: these figures show that the tool works, and say nothing about any real person.")
+
+
+def _reading(results: Results) -> Iterator[str]:
+    yield from (f"About the data: {note}." for note in results.data.notes)
 
 
 def _never_trained(results: Results) -> Iterator[str]:

@@ -52,9 +52,9 @@ def _faults(scenario: Scenario, federation: Federation) -> Iterator[str]:
         )
     elif len({client.person for client in federation.clients[:clients] if client.two_sided}) < FEWEST_PEOPLE:
         yield (
-            f"{federation.source}: of {clients} clients too few can be scored: those of {FEWEST_PEOPLE} people at least "
-            f"must have members and held-out records both. {'; '.join(federation.notes)}. Supply more records a client, "
-            "move `member_share` towards 0.5, or change the seed"
+            f"{federation.source}: of {clients} clients too few can be scored: those of {FEWEST_PEOPLE} people at "
+            f"least must have members and held-out records both. {'; '.join(federation.notes)}. Supply more records a "
+            "client, move `member_share` towards 0.5, or change the seed"
         )
     if len(federation.population) < FEWEST_RECORDS:
         yield (

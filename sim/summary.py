@@ -16,7 +16,7 @@ from sim import transcript
 from sim.beyond import Beyond
 from sim.budgets import budgets, caveats
 from sim.calibration import calibration_leak
-from sim.data.federation import ClientData, Federation
+from sim.data.federation import ClientData, Federation, noted
 from sim.export import calibration_card, checks
 from sim.findings import findings
 from sim.folder import RunFolder, read_stages
@@ -293,6 +293,7 @@ def _data_card(scenario: Scenario, federation: Federation, never_trained: list[C
         people=len(federation.people),
         names_people=any(client.person != client.name for client in federation.clients),
         natural=scenario.data.partition == "natural",
+        notes=noted(federation),
         never_trained=[client.client for client in never_trained],
         never_trained_records=sum(map(len, never_trained)),
     )

@@ -78,6 +78,9 @@ class DataCard(Part):
     people: int = Field(description="as many as clients where these are simulated, or the data names no people")
     names_people: bool = Field(description="whether the data says whose clients are whose")
     natural: bool = Field(description="whether the clients are the data's own devices; if not, they are simulated")
+    notes: list[str] = Field(
+        [], description="what was assumed in reading the data, and which records and clients were left out of what"
+    )
     never_trained: list[int] = Field(
         [],
         description="clients that were to help train the global model and were in no round that released anything: "
