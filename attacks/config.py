@@ -9,18 +9,20 @@ from attacks.recoveries import RECOVERIES
 from attacks.registry import ATTACKS
 
 USUAL = ("loss", "lira", "rmia", "cosine", "loss-series")  # a few minutes at most; the others are for asking
+MOST_NAMED = 3  # unknown names that a message repeats
 
 
 class AttackConfig(BaseModel):
     """The `[attacks]` table of a scenario."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     names: tuple[str, ...] = Field(USUAL, min_length=1, description="attacks to run, by name: `seepage list attacks`")
     references: int = Field(4, ge=1, le=256, description="reference models the attacker trains per target model")
     queries: int | None = Field(
         None,
         ge=1,
+        le=1_000_000_000,
         description="queries that a model's owner answers in one attack, for each candidate record; those about the "
         "attacker's own records count as well. Left out: no limit",
     )
@@ -46,9 +48,11 @@ class AttackConfig(BaseModel):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         allowed = (*ATTACKS, *RECOVERIES)
         if unknown := [name for name in names if name not in allowed]:
-            raise ValueError(f"there is no attack {', '.join(map(repr, unknown))}; there are: {', '.join(allowed)}")
+            named = ", ".join(map(repr, unknown[:MOST_NAMED]))
+            raise ValueError(f"there is no attack {named}; there are: {', '.join(allowed)}")
         if len(set(names)) < len(names):
-            raise ValueError(f"an attack is named twice in {', '.join(names)}; name each once")
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{twice} is named twice; name each attack once")
         if not any(name in ATTACKS for name in names):
             raise ValueError(f"none of these tells members from others; name one of {', '.join(ATTACKS)} as well")
         return names

@@ -24,17 +24,22 @@ SOURCES: dict[How, str] = {
 class TamperingConfig(BaseModel):
     """The `[tampering]` table of a scenario: clients that poison their training data, drawn by the seed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     how: How = Field(
         description="label-flip: records with a wrong label; backdoor: records with a trigger and the target's label; "
         "truth-serum: wrongly labelled copies of other clients' records, so that their membership shows more"
     )
-    clients: int = Field(1, ge=1, description="how many clients tamper")
+    clients: int = Field(1, ge=1, le=100_000, description="how many clients tamper")
     source: int | None = Field(
-        None, ge=0, description="label-flip: class whose records are relabelled; default: each class becomes the next"
+        None,
+        ge=0,
+        le=1_000_000,
+        description="label-flip: class whose records are relabelled; default: each class becomes the next",
     )
-    target: int = Field(0, ge=0, description="backdoor, label-flip with a source: class that the models are to answer")
+    target: int = Field(
+        0, ge=0, le=1_000_000, description="backdoor, label-flip with a source: class that the models are to answer"
+    )
     share: float = Field(0.5, gt=0, le=1, description="backdoor: share of its records that a client stamps")
     boost: float = Field(1.0, ge=1, le=1e4, description="factor on the tampering clients' updates")
     copies: int = Field(1, ge=1, le=1000, description="truth-serum: wrongly labelled copies of each targeted record")

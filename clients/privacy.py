@@ -14,26 +14,29 @@ class BudgetSpentError(Exception):
 class _Noise(BaseModel):
     """How much noise: as a multiple of the clipping norm, or as the epsilon that it is solved for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     noise_multiplier: float | None = Field(
-        None, gt=0, le=1e4, description="noise standard deviation over the clipping norm; or give `epsilon`"
+        None, ge=1e-3, le=1e4, description="noise standard deviation over the clipping norm; or give `epsilon`"
     )
     epsilon: float | None = Field(
-        None, gt=0, le=1e9, description="the budget of the whole plan, which the noise is solved for; or give the noise"
+        None,
+        ge=1e-3,
+        le=1e9,
+        description="the budget of the whole plan, which the noise is solved for; or give the noise",
     )
     delta: float = Field(1e-5, gt=0, lt=0.5, description="probability with which the epsilon may fail")
     max_epsilon: float | None = Field(
-        None, gt=0, description="training stops before the release that would pass it; default: no limit"
+        None, gt=0, le=1e9, description="training stops before the release that would pass it; default: no limit"
     )
-    clipping_norm: float = Field(1.0, gt=0, le=1e6, description="L2 norm that each contribution is clipped to")
+    clipping_norm: float = Field(1.0, ge=1e-6, le=1e6, description="L2 norm that each contribution is clipped to")
     clipping: Literal["fixed", "adaptive"] = Field(
         "fixed", description="adaptive: the norm follows a quantile of the contributions' norms, itself with noise"
     )
     quantile: float = Field(0.5, gt=0, lt=1, description="adaptive: share of contributions to leave unclipped")
     clipping_rate: float = Field(0.2, gt=0, le=2, description="adaptive: step size of the norm's logarithm")
     count_noise: float | None = Field(
-        None, gt=0, description="adaptive: noise standard deviation on the count of unclipped contributions"
+        None, ge=1e-3, le=1e6, description="adaptive: noise standard deviation on the count of unclipped contributions"
     )
 
     @model_validator(mode="after")
@@ -78,7 +81,7 @@ class ClientPrivacyConfig(_Noise):
 class PrivacyConfig(BaseModel):
     """The `[privacy]` table of a scenario: none, one or both of its parts, and where their noise comes from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     noise: Literal["seed", "system"] = Field(
         "seed",

@@ -18,14 +18,16 @@ from clients.randomness import torch_generator
 class TrainingConfig(BaseModel):
     """How one client trains on its own members."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: int = Field(1, ge=1, le=10_000, description="passes over the client's members")
-    batch_size: int = Field(16, ge=1, description="records per step; the last batch of an epoch may be smaller")
+    batch_size: int = Field(
+        16, ge=1, le=1_000_000, description="records per step; the last batch of an epoch may be smaller"
+    )
     optimizer: Literal["sgd", "adam"] = Field("sgd", description="its state starts afresh in every round")
-    learning_rate: float = Field(0.05, gt=0, le=10, description="step size")
+    learning_rate: float = Field(0.05, ge=1e-12, le=10, description="step size")
     momentum: float = Field(0.0, ge=0, lt=1, description="of sgd; adam has its own")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty on the weights")
+    weight_decay: float = Field(0.0, ge=0, le=1e3, description="L2 penalty on the weights")
     quantization_aware: Bits | None = Field(
         None,
         description="train with weights rounded to so many bits, 8 or 4, and activations to 8, as the export does it; "

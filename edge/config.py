@@ -14,17 +14,17 @@ Variant = Literal["int8", "int8-per-tensor", "int16x8", "int4"]
 class HeadTraining(BaseModel):
     """How a device trains the last layer of the model in its flash: plain gradient descent on its own records."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: int = Field(20, ge=1, le=10_000, description="passes over the device's records")
-    batch_size: int = Field(8, ge=1, description="records per step, whose features lie in RAM together")
-    learning_rate: float = Field(0.05, gt=0, le=10, description="step size of plain gradient descent")
+    batch_size: int = Field(8, ge=1, le=1_000_000, description="records per step, whose features lie in RAM together")
+    learning_rate: float = Field(0.05, ge=1e-12, le=10, description="step size of plain gradient descent")
 
 
 class EdgeConfig(BaseModel):
     """The microcontroller, what the model on it answers, and the records that set its int8 ranges."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     device: str = Field(
         default="nano-33-ble-sense", description="the microcontroller board: a name from `seepage list devices`"
@@ -48,7 +48,9 @@ class EdgeConfig(BaseModel):
         description="whose records set the int8 ranges, and so become part of what is released: the attacker's "
         "population (public data), the training records, or the same clients' held-out records",
     )
-    calibration_records: int = Field(default=200, ge=10, description="how many of those records are used, at most")
+    calibration_records: int = Field(
+        default=200, ge=10, le=1_000_000, description="how many of those records are used, at most"
+    )
 
     round_ranges: float | None = Field(
         default=None,

@@ -16,8 +16,8 @@ from server.aggregation import Exchange, RoundRefusedError, in_the_open
 from server.probing import Line
 from server.received import reported
 from server.strategy import (
-    ClientFailedError,
     FederationConfig,
+    NothingReleasedError,
     Release,
     RoundRecord,
     SeededFedAvg,
@@ -98,7 +98,7 @@ def train(grid: Grid, nodes: dict[int, int], recipe: ServerRecipe) -> ArrayRecor
             assert new is not None
             arrays = new
     if refusal and arrays is recipe.initial:
-        raise ClientFailedError(f"not one round gave anything; the last was refused: {refusal}")
+        raise NothingReleasedError(f"not one round gave anything; the last was refused: {refusal}")
     return arrays
 
 

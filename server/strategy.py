@@ -27,7 +27,7 @@ Vector = Float[np.ndarray, " params"]
 class FederationConfig(BaseModel):
     """How often the server asks, and whom."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rounds: int = Field(20, ge=1, le=100_000, description="rounds of federated averaging")
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients sampled in each round")
@@ -40,7 +40,7 @@ class FederationConfig(BaseModel):
         "mean", description="what is made of a round's updates; all but the mean withstand some tampering clients"
     )
     tampering_allowed: int = Field(
-        1, ge=0, description="all rules but the mean: how many tampering clients a round is to withstand"
+        1, ge=0, le=100_000, description="all rules but the mean: how many tampering clients a round is to withstand"
     )
 
 
@@ -60,6 +60,10 @@ class RoundRecord:
 
 class ClientFailedError(Exception):
     """A client answered with an error."""
+
+
+class NothingReleasedError(ClientFailedError):
+    """Not one round changed the model: nobody was sampled, or too few for what protects them."""
 
 
 Release = Callable[[int, Received], Vector]  # round and contributions -> what is taken off the global weights

@@ -21,6 +21,7 @@ from server.probing import Line
 from server.strategy import RoundRecord
 from sim import transcript
 from sim.collusion import Notebook
+from sim.diverged import federating
 from sim.engines import Engine
 from sim.folder import RunFolder
 from sim.given import federation_of, fresh_model
@@ -85,7 +86,8 @@ def federate(
             afterwards=afterwards,
         )
     )
-    engine(server, client_app(client_recipe(scenario, folder, protections)), len(federation.clients))
+    with federating(scenario):
+        engine(server, client_app(client_recipe(scenario, folder, protections)), len(federation.clients))
 
 
 def client_recipe(scenario: Scenario, folder: RunFolder, protections: Protections) -> ClientRecipe:

@@ -236,10 +236,10 @@ def _arms(scenario: Scenario, target: Target, scores: Scores, truth: Truth, purp
         ("participants", truth.client < participants),
         ("newcomers", truth.client >= participants),
     )
+    if not all(truth.of(rows).both_sides for _, rows in sides):
+        return []
     arms = []
     for who, rows in sides:
-        if not rows.any():
-            continue
         part, rng = truth.of(rows), generator(scenario.seed, "bootstrap", purpose, who)
         found = score(scores[rows], part.member, part.person, part.client, rng)
         arms.append(

@@ -24,6 +24,7 @@ from attacks.observation import Records
 from attacks.references import halves
 from clients.randomness import generator
 from sim.data.federation import ClientData
+from sim.diverged import whose
 from sim.folder import RunFolder
 from sim.given import federation_of
 from sim.noise import Strengths, strengths
@@ -146,7 +147,8 @@ def _reference(scenario: Scenario, noise: Strengths, number: int) -> Pipeline:
     """A reference follows the recipe on its half of the attacker's own population."""
     own, half = federation_of(scenario).population, _halves(scenario)[number]
     rng = generator(scenario.seed, "reference", number)
-    return follow(scenario, noise, Records(own.x[half], own.y[half]), own.device[half], rng)
+    with whose(scenario, f"the attacker's reference model {number}, trained on half of the attacker's own records"):
+        return follow(scenario, noise, Records(own.x[half], own.y[half]), own.device[half], rng)
 
 
 def _stranger(scenario: Scenario, noise: Strengths, number: int) -> Pipeline:
@@ -157,4 +159,5 @@ def _stranger(scenario: Scenario, noise: Strengths, number: int) -> Pipeline:
     members = [client.members for client in teachers]
     records = Records(np.concatenate([x for x, _ in members]), np.concatenate([y for _, y in members]))
     device = np.repeat([client.client for client in teachers], [len(y) for _, y in members])
-    return follow(scenario, noise, records, device, generator(scenario.seed, "stranger", number))
+    with whose(scenario, f"stranger {number} (a control), trained on the members of some of the clients"):
+        return follow(scenario, noise, records, device, generator(scenario.seed, "stranger", number))

@@ -34,7 +34,7 @@ SEEDS = 2**63  # as many as there are
 class Scenario(BaseModel):
     """One experiment. Each table's settings are described beside the code they configure."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=LONGEST_NAME, description="used in the run folder's name"

@@ -20,6 +20,7 @@ from attacks.registry import ATTACKS, TUNED
 from clients.randomness import generator
 from clients.weights import to_vector
 from sim.data.federation import Population
+from sim.diverged import whose
 from sim.federate import GLOBAL
 from sim.folder import RunFolder
 from sim.given import federation_of, stored_model
@@ -75,7 +76,8 @@ def _tune(scenario: Scenario, folder: RunFolder, progress: Progress) -> Tuned:
     with progress.stage("fine-tuning reference models from the global model", count):
         for number, row in enumerate(rows):
             rng = generator(scenario.seed, "tuned", number)
-            tuned.append(personalise(scenario, noise, shared, Records(own.x[row], own.y[row]), rng))
+            with whose(scenario, f"the attacker's reference model {number}, fine-tuned on the attacker's own records"):
+                tuned.append(personalise(scenario, noise, shared, Records(own.x[row], own.y[row]), rng))
             progress.step(f"{number + 1} of {count} models")
     return Tuned(rows, np.stack(tuned))
 

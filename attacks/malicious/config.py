@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class ProbeConfig(BaseModel):
     """The `[attacks.probes]` table of a scenario: read where a malicious server's attack is named."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     ascent: float = Field(
         0.1, gt=0, le=10, description="gradient-ascent: length of the step up, over the length of the weights"

@@ -38,7 +38,7 @@ Task = Literal["classification", "reconstruction"]
 class ModelConfig(BaseModel):
     """Which model every client trains."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Name = Field(description="architecture, see `seepage list models`")
     norm: Norm = Field("none", description="normalisation layers; no BatchNorm: its statistics are data")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class AggregationConfig(BaseModel):
     """Whether the server sees every update, or only their sum, and by which protocol."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     protocol: Literal["none", "secagg", "secagg-plus-flower", "ckks"] = Field(
         "none", description="who sees single updates: see `seepage list defences`"
@@ -25,13 +25,22 @@ class AggregationConfig(BaseModel):
     neighbours: int | None = Field(
         None,
         ge=2,
+        le=100_000,
         description="secagg, secagg-plus-flower: clients each client shares secrets with; default: enough for a "
         "chance of 2^-40 that somebody is unmasked, or all; of Flower's always all",
     )
     colluding: int = Field(
-        0, ge=0, description="clients that may be in league with the server: the threshold and the noise allow for them"
+        0,
+        ge=0,
+        le=100_000,
+        description="clients that may be in league with the server: the threshold and the noise allow for them",
     )
     largest_update: float = Field(
-        16.0, gt=0, description="no entry of an update may be larger, or the client refuses: room in the fixed point"
+        16.0,
+        ge=1e-6,
+        le=1e6,
+        description="no entry of an update may be larger, or the client refuses: room in the fixed point",
     )
-    largest_weight: int = Field(10_000, ge=1, description="no client may have more members: room in the fixed point")
+    largest_weight: int = Field(
+        10_000, ge=1, le=1_000_000, description="no client may have more members: room in the fixed point"
+    )

@@ -24,7 +24,7 @@ Rows = Float[np.ndarray, "records ..."]
 class RecipeModel(BaseModel):
     """The `[model]` table: an architecture from `seepage list models`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Name = Field(description="architecture")
     width: int | None = Field(None, ge=4, le=512, description="hidden units, or channels of the first layer")
@@ -34,7 +34,7 @@ class RecipeModel(BaseModel):
 class Recipe(BaseModel):
     """How reference models are made: as many, of this architecture, trained like this on halves of the population."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     references: int = Field(4, ge=1, le=256, description="how many models are trained")
     model: RecipeModel

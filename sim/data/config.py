@@ -12,15 +12,19 @@ from sim.data.own import Layout
 from sim.data.purchase_like import PurchaseOptions
 from sim.data.registry import OWN, find, own_path
 
+LONGEST = 1_000  # characters of a path
+
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(_Table):
     """Whose records, how they are spread over clients, and how many of them are trained on."""
 
-    source: str = Field(description="a data set of `seepage list datasets`, or npz:PATH for your own")
+    source: str = Field(
+        max_length=LONGEST, description="a data set of `seepage list datasets`, or npz:PATH for your own"
+    )
     folder: Path | None = Field(
         default=None,
         description="where the data's files are, from the scenario's folder; default: there (npz), or the usual place",
@@ -33,14 +37,18 @@ class DataConfig(_Table):
         description="natural: each client is a device of the data itself; dirichlet, shards: simulated clients with "
         "unlike classes; iid: simulated clients that are alike",
     )
-    clients: int | None = Field(default=None, ge=2, description="number of simulated clients; none for natural")
+    clients: int | None = Field(
+        default=None, ge=2, le=100_000, description="number of simulated clients; none for natural"
+    )
     records_per_client: int | None = Field(
         default=None, ge=2, description="records of each simulated client; for natural clients, at most this many"
     )
     alpha: float = Field(
-        default=0.5, gt=0, le=1e6, description="dirichlet: smaller values make clients' classes more unlike"
+        default=0.5, ge=1e-6, le=1e6, description="dirichlet: smaller values make clients' classes more unlike"
     )
-    shards_per_client: int = Field(default=2, ge=1, description="shards: runs of one class each client is dealt")
+    shards_per_client: int = Field(
+        default=2, ge=1, le=10_000, description="shards: runs of one class each client is dealt"
+    )
     member_share: float = Field(
         default=0.5, gt=0.05, lt=0.95, description="probability that the coin makes a record a member (trained on)"
     )
@@ -53,6 +61,13 @@ class DataConfig(_Table):
     purchase: PurchaseOptions = Field(
         default_factory=PurchaseOptions, description="how the data set purchase-like is made up"
     )
+
+    @field_validator("folder")
+    @classmethod
+    def _short(cls, folder: Path | None) -> Path | None:
+        if len(str(folder)) > LONGEST:
+            raise ValueError(f"a path of more than {LONGEST:,} characters; move the files to a nearer place")
+        return folder
 
     @field_validator("source")
     @classmethod
@@ -90,7 +105,9 @@ class PopulationConfig(_Table):
         description="other-people: whole people who take no part; same-people: records of the clients' own people "
         "that are never trained on, a stronger attacker",
     )
-    people: int = Field(default=2, ge=1, description="other-people: how many (simulated clients if not natural)")
+    people: int = Field(
+        default=2, ge=1, le=100_000, description="other-people: how many (simulated clients if not natural)"
+    )
     share: float = Field(
         default=0.3, gt=0.01, lt=0.9, description="same-people: share of each client's records set aside"
     )

@@ -33,19 +33,25 @@ _log = logging.getLogger(__name__)
 class PurchaseOptions(BaseModel):
     """How many baskets to make up, and how much shoppers differ."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     records: int = Field(default=24_000, ge=200, le=200_000, description="shoppers, one record each")
     products: int = Field(default=600, ge=40, le=10_000, description="products, one 0/1 feature each")
     classes: int = Field(default=100, ge=2, le=1_000, description="clusters asked of k-means; small ones are merged")
     styles: int = Field(default=300, ge=2, le=10_000, description="latent purchase styles that shoppers follow")
-    alpha: float = Field(default=0.8, gt=0, description="Dirichlet parameter of a style's mix of departments")
-    taste: float = Field(default=0.6, ge=0, description="spread of a style's product tastes (sigma of a lognormal)")
-    zipf: float = Field(default=0.6, ge=0, description="how unequal the products' popularity is (Zipf exponent)")
-    items: float = Field(
-        default=70.0, gt=0, description="typical purchases a year, counted before repeats fall together"
+    alpha: float = Field(
+        default=0.8, ge=1e-3, le=1e3, description="Dirichlet parameter of a style's mix of departments"
     )
-    tilt: float = Field(default=2.0, gt=0, description="how closely a shopper follows the style (gamma shape)")
+    taste: float = Field(
+        default=0.6, ge=0, le=5, description="spread of a style's product tastes (sigma of a lognormal)"
+    )
+    zipf: float = Field(default=0.6, ge=0, le=5, description="how unequal the products' popularity is (Zipf exponent)")
+    items: float = Field(
+        default=70.0, ge=0.1, le=1e5, description="typical purchases a year, counted before repeats fall together"
+    )
+    tilt: float = Field(
+        default=2.0, ge=0.01, le=1e3, description="how closely a shopper follows the style (gamma shape)"
+    )
 
 
 def load(options: PurchaseOptions, seed: int) -> Dataset:

@@ -14,7 +14,7 @@ _OWN = ("name", "title", "seed", "study")  # of the whole study, not of one vari
 class StudyConfig(BaseModel):
     """One seed and no variants: a plain run. Otherwise every variant is run with every seed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seeds: int = Field(1, ge=1, le=1000, description="runs of each variant: with `seed`, `seed` + 1, and so on")
     variants: dict[str, dict[str, Any]] = Field(

@@ -16,7 +16,7 @@ def test_the_usual_attacks_run_unless_told_otherwise():
     ("table", "message"),
     [
         ({"names": ["rima"]}, "no attack 'rima'; there are: loss, lira, rmia, cosine, loss-series"),
-        ({"names": ["loss", "loss"]}, "named twice in loss, loss"),
+        ({"names": ["loss", "loss"]}, "loss is named twice"),
         ({"names": []}, "at least 1 item"),
         ({"references": 0}, "greater than or equal to 1"),
         ({"references": 257}, "less than or equal to 256"),
