@@ -75,6 +75,7 @@ def level(observation: Observation, references: tuple[Reference, ...], rng: np.r
     predict = references[0].predict if references else observation.oracle
     assert predict is not None
     unseen = ~references[0].trained_on if references else np.ones(len(own), dtype=bool)
+    unseen |= not unseen.any()  # a reference that trained on all there is has to do
     sample = own[rng.permutation(np.flatnonzero(unseen))[:SOUNDED]]
     levels, noise = LEVELS * float(own.x.std(axis=0).mean()), directions(SOUNDING_COPIES, own, rng)
     kept = np.stack([survival(predict, sample, each * noise) for each in levels])
