@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from sim.guard import large_deltas
 from sim.noise import (
@@ -26,6 +26,7 @@ from sim.preflight import preflight
 from sim.releases import HOLDERS, uncovered
 from sim.results import Budget
 from sim.scenario import Scenario
+from sim.structure import SpanWarning, span_warnings
 from sim.sums import stretch
 
 Unit = Literal["record", "client"]
@@ -50,6 +51,7 @@ class Plan(BaseModel):
     client_noise_multiplier: float | None
     budgets: list[Budget]
     caveats: list[str]
+    structure: list[SpanWarning] = Field(description="what weight updates tell by their shape, whatever is promised")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def plan(scenario: Scenario) -> Plan:
         client_noise_multiplier=noise.client,
         budgets=budgets(scenario, planned(scenario)),
         caveats=caveats(scenario),
+        structure=span_warnings(scenario),
     )
 
 

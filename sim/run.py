@@ -30,6 +30,7 @@ from sim.recovery import recover_updates
 from sim.report import write_report
 from sim.results import Results
 from sim.scenario import Scenario
+from sim.structure import sentences, span_warnings
 from sim.summary import summarise
 from sim.tampering import scored
 
@@ -41,6 +42,8 @@ def run(scenario: Scenario, engine: str, parent: Path, progress: Progress) -> tu
     progress.say(f"run folder: {folder.path}")
     for note in noted(federation_of(scenario)):
         progress.say(note)
+    for sentence in sentences([each for each in span_warnings(scenario) if each.grade == "exact"]):
+        progress.say(sentence)
     with _timed(folder, "prepare"), preparing(scenario, folder, progress):
         with _timed(folder, "federate"), progress.stage("federating", scenario.federation.rounds + 1):
             federate(scenario, ENGINES[engine], folder, progress, probing(scenario, folder, progress))

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from sim import structure
 from sim.budgets import Plan
 from sim.report import arms, beyond, calibrated, recovered, tampered, words
 from sim.results import AttackResult, Budget, Control, EdgeResult, Results, TamperingResult, TprAtFpr
@@ -219,6 +220,10 @@ def render_plan(plan: Plan, console: Console) -> None:
             bullet(f"noise multiplier for a {unit}: {noise:.4g}", console, width)
     for why in (*dict.fromkeys(map(words.promise, plan.budgets)), *plan.caveats):
         bullet(why, console, width)
+    console.print()
+    console.print(Text("What weight updates tell by their shape, whatever is promised", style="bold"))
+    for sentence in structure.sentences(plan.structure):
+        bullet(sentence, console, width)
 
 
 def _promises(budgets: Sequence[Budget], console: Console) -> Table:
