@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -31,13 +30,15 @@ from sim.data.federation import ClientData
 from sim.errors import InputError
 from sim.export import Batch, calibration_card, calibration_records, export_bytes, kinds, unseen
 from sim.federate import GLOBAL
-from sim.folder import RunFolder, personal_name, write_atomically
+from sim.files import write_atomically
+from sim.folder import RunFolder, personal_name
 from sim.given import federation_of, stored_model
 from sim.report import words
 from sim.results import AttackResult, Estimated, Results
 from sim.results import Budget as Promise
 from sim.scenario import Scenario
 from sim.shipped import flash, stem
+from sim.stored import stored_results
 
 RECORDS = 20  # held-out records that the emulated firmware is run on
 LOW = "0.01"
@@ -153,7 +154,7 @@ def _facts(
         file.flush()
         (arena,) = measure_arenas([Path(file.name)])
     time = latency(work, board, instructions)
-    results = _results(folder)
+    results = stored_results(folder)
     federation, calibration = federation_of(scenario), calibration_card(scenario)
     return Facts(
         name=f"{name}-{variant}",
@@ -199,14 +200,6 @@ def _agreement(
     x = unseen(scenario, owners)
     found = compare(Artifact.from_bytes(blob, scenario.edge.output), x, logits(stored_model(scenario, file), x))
     return Agreement(records=len(x), top1=found.top1_agreement, largest_error=found.max_logit_error)
-
-
-def _results(folder: RunFolder) -> Results | None:
-    """Of a run that was attacked; None of one that was not, or by another version."""
-    try:
-        return Results.model_validate_json(folder.results.read_text())
-    except (FileNotFoundError, ValidationError):
-        return None
 
 
 def _budgets(results: Results | None) -> tuple[Budget, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from sim.study.results import StudyResults
 
 WRONG_INPUT, BROKEN, INTERRUPTED = 2, 3, 130
+_SURROUNDINGS = (  # what no code here can help: no room, no permission, a disk that fails, a folder for a file
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE),
+    *(errno.EISDIR, errno.ENOTDIR),
+)
 
 app = typer.Typer(
     name="seepage",
@@ -99,12 +105,16 @@ def run_command(
         EngineName, typer.Option(help="`inprocess` starts at once; `ray` is Flower's own simulation.")
     ] = EngineName.INPROCESS,
     out: Annotated[Path, typer.Option(help="Folder for run folders.")] = Path("runs"),
+    again: Annotated[
+        bool, typer.Option("--again", help="Run afresh, and replace what an earlier run of the same left there.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Federate, personalise, export, attack, and report: the whole path of one scenario.
 
     Writes `runs/NAME-HASH/` as it goes; `results.json` and `report.html` come last. A scenario with a `[study]` table
-    is run once per variant and seed, into folders of their own in there; `study.json` has what they say together.
+    is run once per variant and seed, into folders of their own in there; `study.json` has what they say together. What
+    is finished already is shown, not run again.
     """
     from sim import run
     from sim.scenario import load_scenario
@@ -112,36 +122,49 @@ def run_command(
 
     loaded = load_scenario(scenario, sets or ())
     verb = run.run if loaded.study.single else study.run
-    _show(json, *verb(loaded, engine.value, out, _progress()))
+    _show(json, *verb(loaded, engine.value, out, _progress(), again=again))
 
 
 @app.command("attack")
-def attack_command(run: RunPath, json: Json = False) -> None:
-    """Attack a finished run again and rewrite its results and report. No target model is trained again."""
-    from sim.folder import open_finished, open_folder
-    from sim.run import attack
+def attack_command(run: RunPath, sets: Sets = None, json: Json = False) -> None:
+    """Attack a finished run again and rewrite its results and report. No target model is trained again.
+
+    `--set` can change settings of the attacks alone, e.g. `--set attacks.references=8`.
+    """
+    from sim.run import attack_again
+    from sim.stored import is_study
     from sim.study import run as study
 
-    folder, scenario = open_folder(run)
-    if scenario.study.single:
-        open_finished(run)
-        _show(json, folder, attack(scenario, folder, _progress()))
+    if is_study(run):
+        if sets:
+            raise InputError(f"--set: {run} is a study; change the attacks of one of its runs")
+        _show(json, *study.attack(run, _progress()))
     else:
-        _show(json, folder, study.attack(scenario, folder, _progress()))
+        _show(json, *attack_again(run, sets or (), _progress()))
 
 
 @app.command("report")
 def report_command(run: RunPath, json: Json = False) -> None:
     """Print a finished run's table and write its `report.html` again, from the stored scores alone."""
-    from sim.folder import open_folder
     from sim.run import report
+    from sim.stored import is_study
     from sim.study import run as study
 
-    folder, scenario = open_folder(run)
-    if scenario.study.single:
-        _show(json, *report(run))
+    _show(json, *(study.report(run) if is_study(run) else report(run)))
+
+
+@app.command("verify")
+def verify_command(run: RunPath, json: Json = False) -> None:
+    """Say whether everything in a run folder is as it was written, and its data still the same; exit code 2 if not."""
+    from sim.stored import verify
+
+    found = verify(run)
+    if json:
+        print_json(found.document(run))
     else:
-        _show(json, folder, study.report(scenario, folder))
+        Terminal(soft_wrap=True).print(found.text(run), highlight=False)
+    if found.differences:
+        sys.exit(WRONG_INPUT)
 
 
 @app.command("export")
@@ -169,11 +192,11 @@ def export_command(
     what it costs on the board, what was promised, and what attackers got out of it.
     """
     from sim.bundle import export_bundle, render
-    from sim.folder import open_finished
+    from sim.stored import whole
 
-    folder, scenario = open_finished(run)
     chosen: Variant | None = variant.value if variant else None
-    made = export_bundle(scenario, folder, model, chosen, device, firmware, out, _progress().say)
+    with whole(run) as (folder, scenario):
+        made = export_bundle(scenario, folder, model, chosen, device, firmware, out, _progress().say)
     if json:
         document = made.manifest.model_dump(mode="json", by_alias=True) | {"emulated": made.emulated}
         print_json(document)
@@ -290,6 +313,13 @@ def main() -> None:
         sys.exit(WRONG_INPUT)
     except InputError as error:
         errors.print(str(error), style="red", highlight=False)
+        sys.exit(WRONG_INPUT)
+    except OSError as error:
+        if debug or error.errno not in _SURROUNDINGS:
+            _broken(error, errors, debug=debug)
+            sys.exit(BROKEN)
+        where = f"{error.filename}: " if error.filename else ""
+        errors.print(f"{where}{error.strerror}. Nothing here can go on without it", style="red", highlight=False)
         sys.exit(WRONG_INPUT)
     except Exception as error:  # noqa: BLE001  # the last resort: whatever it was becomes exit code 3
         _broken(error, errors, debug=debug)

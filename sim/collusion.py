@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from flwr.app import Context
 from jaxtyping import Shaped
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from clients.colluding import Colluding, Secrets
 from server.strategy import sample_clients
+from sim.files import save_arrays, write_atomically
 from sim.given import federation_of
 from sim.scenario import Scenario
 
@@ -85,7 +86,7 @@ class Notebook:
             "neighbours": np.array([[other in kept.neighbours[c] for other in everyone] for c in there]),
             "seeds": np.stack([np.frombuffer(kept.seeds[client], np.uint8) for client in there]),
         }
-        save_file(tensors, self._file)
+        save_arrays(self._file, tensors)
 
     def kept(self) -> Kept | None:
         """What the server held, or None where the round gave nothing."""
@@ -114,7 +115,8 @@ class _Tell:
     folder: Path
 
     def __call__(self, client: int, secrets: Secrets) -> None:
-        (self.folder / f"told-{client:04d}.json").write_text(json.dumps({n: key.hex() for n, key in secrets.items()}))
+        told = {number: key.hex() for number, key in secrets.items()}
+        write_atomically(self.folder / f"told-{client:04d}.json", json.dumps(told).encode())
 
 
 def _keys(found: Mapping[str, str]) -> dict[int, bytes]:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from pathlib import Path
 
 LONGEST = 200  # characters of a value that a message repeats
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(Exception):
     """Something the user gave cannot be used: the message names it and says what is allowed. Exit code 2."""
+
+
+class CannotWriteError(InputError):
+    """A place cannot be written: no room, no permission, or something else lies there."""
+
+
+def cannot_write(path: Path, error: OSError) -> CannotWriteError:
+    """What to tell the user of a place that cannot be written."""
+    first = "Free some room" if error.errno in _NO_ROOM else "Make it writable"
+    return CannotWriteError(
+        f"{path}: cannot be written ({error.strerror or error}). {first}, or name another place with --out"
+    )
 
 
 def shown(text: str, longest: int | None = None) -> str:

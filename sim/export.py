@@ -26,7 +26,8 @@ from edge.export import trace
 from edge.vela import VelaError, compile_for_npu
 from sim.data.federation import ClientData, Labelled
 from sim.federate import GLOBAL
-from sim.folder import RunFolder, personal_name, write_atomically
+from sim.files import write_atomically
+from sim.folder import RunFolder, personal_name
 from sim.given import federation_of, fresh_model, stored_model
 from sim.progress import Progress
 from sim.results import Calibration, EdgeResult, Estimated

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import nn
 
 from attacks.mask_recovery import NAME as MASK_RECOVERY
@@ -18,11 +17,13 @@ from clients.training import logits
 from clients.weights import load_arrays, load_vector, to_arrays
 from server.app import ServerRecipe, server_app
 from server.probing import Line
-from server.strategy import RoundRecord
+from server.strategy import ClientFailedError, RoundRecord
 from sim import transcript
 from sim.collusion import Notebook
 from sim.diverged import federating
 from sim.engines import Engine
+from sim.errors import CannotWriteError
+from sim.files import save_weights
 from sim.folder import RunFolder
 from sim.given import federation_of, fresh_model
 from sim.noise import hidden_coins
@@ -63,7 +64,7 @@ def federate(
     def finish(arrays: ArrayRecord, reports: dict[int, dict[str, float]]) -> None:
         model = fresh_model(scenario)
         load_arrays(model, arrays)
-        save_file(model.state_dict(), folder.models / GLOBAL)
+        save_weights(folder.models / GLOBAL, model.state_dict())
         rounds = {client: int(report[ROUNDS]) for client, report in reports.items()}
         transcript.close(folder.transcript, Ledger(rounds=rounds, stopped=stopped))
         progress.step("personalised")
@@ -87,7 +88,11 @@ def federate(
         )
     )
     with federating(scenario):
-        engine(server, client_app(client_recipe(scenario, folder, protections)), len(federation.clients))
+        try:
+            engine(server, client_app(client_recipe(scenario, folder, protections)), len(federation.clients))
+        except ClientFailedError as failed:
+            _, cannot, why = str(failed).partition(f"{CannotWriteError.__name__}: ")
+            raise CannotWriteError(why) if cannot else failed from failed
 
 
 def client_recipe(scenario: Scenario, folder: RunFolder, protections: Protections) -> ClientRecipe:
@@ -152,4 +157,4 @@ class _Keep:
         mine = self.folder.personal_model(client)
         if server_round != self.honest:
             mine = transcript.probed_model(self.folder.transcript, server_round, client)
-        save_file(model.state_dict(), mine)
+        save_weights(mine, model.state_dict())

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tomli_w
+from pydantic import TypeAdapter, ValidationError
 
-from sim.errors import InputError
+from sim import manifest
+from sim.errors import InputError, cannot_write
+from sim.files import write_atomically
+from sim.given import data_hash_of
+from sim.manifest import Manifest
 from sim.scenario import Scenario, load_scenario
+
+_STAGES: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
+LAST_BEFORE_ATTACKS = "prepare"  # the stage at whose end all that attacks are made on is there
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths inside one run folder. `results.json` and `report.html` come last: without them the run is not done."""
+    """Paths inside one run folder. `results.json` and `report.html` come last: without them the run is not done.
+
+    What lies in it and belongs together is listed in `manifest.json`, see `sim.manifest`.
+    """
 
     path: Path
 
@@ -75,49 +85,82 @@ def personal_name(client: int) -> str:
 
 
 def folder_of(scenario: Scenario, parent: Path) -> RunFolder:
-    """Where a scenario's run lies under `parent`: named after it and all of its settings."""
-    return RunFolder(parent / f"{scenario.name}-{scenario.fingerprint}")
+    """Where a scenario's run lies under `parent`: named after it, all of its settings, and the data that it meets."""
+    return named(scenario, parent, data_hash_of(scenario))
+
+
+def named(scenario: Scenario, parent: Path, data: str) -> RunFolder:
+    """The folder for a scenario with data of this SHA-256."""
+    return RunFolder(parent / f"{scenario.name}-{manifest.combined((scenario.sha256, data))[:8]}")
 
 
 def create(scenario: Scenario, parent: Path) -> RunFolder:
-    """A fresh folder for this scenario; what an earlier run of exactly the same scenario left there is replaced.
-
-    A study's folder gets no parts of its own: its runs have theirs.
+    """A fresh folder for this scenario's run; what an earlier one left there is replaced.
 
     Raises:
-        InputError: the folder cannot be written.
+        CannotWriteError: the folder cannot be written.
     """
     folder = folder_of(scenario, parent)
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        _clear(folder)
-        for part in (folder.transcript, folder.models, folder.edge) if scenario.study.single else ():
-            part.mkdir()
-    except OSError as error:
-        raise InputError(
-            f"{folder.path}: cannot be written ({error.strerror}). Name another place with --out"
-        ) from error
-    settings = scenario.model_dump(mode="json", exclude_none=True)
-    write_atomically(folder.scenario, tomli_w.dumps(settings).encode())
+    make(folder)
+    start(folder, "run", scenario, data_hash_of(scenario))
     return folder
 
 
-def _clear(folder: RunFolder) -> None:
-    for done in (folder.report, folder.results, folder.scores, folder.stages):
-        done.unlink(missing_ok=True)
-    for part in (folder.transcript, folder.models, folder.edge):
-        shutil.rmtree(part, ignore_errors=True)
+def make(folder: RunFolder) -> None:
+    """See that the folder is there. Raises CannotWriteError."""
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder.path, error) from error
+
+
+def start(folder: RunFolder, kind: Literal["run", "study"], scenario: Scenario, data: str) -> None:
+    """Begin a run, or a study, in a folder that is there: what it held is removed, but for a study's runs.
+
+    Raises:
+        CannotWriteError: something cannot be removed or written.
+    """
+    parts = (folder.transcript, folder.models, folder.edge)
+    old = [folder.report, folder.results, folder.scores, folder.stages, folder.path / manifest.NAME]
+    try:
+        for path in [*old, *parts, folder.path / "bundles", *folder.path.glob(".*.part")]:
+            _remove(path)
+        for part in parts if kind == "run" else ():
+            part.mkdir()
+    except OSError as error:
+        raise cannot_write(Path(error.filename or folder.path), error) from error
+    record_scenario(folder, Manifest(kind=kind, scenario=scenario.sha256, data=data), scenario)
+
+
+def record_scenario(folder: RunFolder, known: Manifest, scenario: Scenario) -> None:
+    """Write the resolved scenario. Raises CannotWriteError."""
+    settings = scenario.model_dump(mode="json", exclude_none=True)
+    write_atomically(folder.scenario, tomli_w.dumps(settings).encode())
+    known = known.model_copy(update={"scenario": scenario.sha256})
+    manifest.record(folder.path, known, [folder.scenario])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def open_folder(path: Path) -> tuple[RunFolder, Scenario]:
     """A run folder, or that of a study, and its scenario.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is neither, its manifest is damaged, or its scenario is not the one that it was made by.
     """
     folder = RunFolder(path)
-    if not folder.scenario.is_file():
+    if not folder.scenario.is_file() and not (path / manifest.NAME).exists():
         raise InputError(f"{path}: not a run folder (no scenario.toml). `seepage run SCENARIO` makes one under runs/")
+    remedy = (
+        "The models were trained, and every figure measured, with the settings that were written. Bring the file back, "
+        "or run a scenario of your own with other settings. Attacks alone can be changed: seepage attack RUN --set"
+    )
+    manifest.check(path, manifest.read(path), [folder.scenario.name], remedy)
     return folder, load_scenario(folder.scenario)
 
 
@@ -128,10 +171,13 @@ def open_finished(path: Path) -> tuple[RunFolder, Scenario]:
         InputError: it is no run folder, or the run was stopped before its models were exported.
     """
     folder, scenario = open_folder(path)
-    if "export" not in read_stages(folder):
+    if (known := manifest.read(path)).kind == "study":
+        one = f", such as {path / known.runs[0]}" if known.runs else ""
+        raise InputError(f"{path}: a study, not a run. Name one of its runs{one}")
+    if LAST_BEFORE_ATTACKS not in read_stages(folder):
         raise InputError(
-            f"{path}: this run was stopped before its models were exported. "
-            f"Run it again with: seepage run {folder.scenario}"
+            f"{path}: this run was stopped before its models were exported and the attackers' references trained. "
+            f"Run it again with: seepage run {folder.scenario} --out {path.parent}"
         )
     return folder, scenario
 
@@ -140,25 +186,20 @@ def read_stages(folder: RunFolder) -> dict[str, float]:
     """Seconds of each finished stage.
 
     Raises:
-        InputError: the file that says so is damaged.
+        InputError: the file that says so is damaged, or is not the one that was written.
     """
-    if not folder.stages.exists():
+    known, remedy = manifest.read(folder.path), f"Run it again: seepage run {folder.scenario} --again"
+    if folder.stages.name not in known.files and not folder.stages.exists():
         return {}
+    manifest.check(folder.path, known, [folder.stages.name], remedy)
     try:
-        stages: dict[str, float] = json.loads(folder.stages.read_text())
-    except ValueError as error:
-        raise InputError(f"{folder.stages}: damaged ({error}). Run it again: seepage run {folder.scenario}") from error
-    return stages
+        return _STAGES.validate_json(folder.stages.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(f"{folder.stages}: damaged. {remedy}") from error
 
 
 def record_stage(folder: RunFolder, stage: str, seconds: float) -> None:
     """Note that a stage is finished."""
     stages = read_stages(folder) | {stage: round(seconds, 2)}
-    write_atomically(folder.stages, json.dumps(stages, indent=2).encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)  # noqa: PTH105  # Path.replace is the same call; this one is named for what matters
+    write_atomically(folder.stages, _STAGES.dump_json(stages, indent=2))
+    manifest.record(folder.path, manifest.read(folder.path), [folder.stages])

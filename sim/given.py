@@ -12,6 +12,7 @@ from torch import nn
 from clients.models import build_model
 from clients.randomness import generator, torch_generator
 from sim.data.federation import Federation, build_federation
+from sim.manifest import data_hash
 from sim.scenario import Scenario
 
 
@@ -19,6 +20,12 @@ from sim.scenario import Scenario
 def federation_of(scenario: Scenario) -> Federation:
     """The scenario's federation, built once per process: it follows from the scenario and its seed alone."""
     return build_federation(scenario.data, scenario.population, scenario.seed)
+
+
+@lru_cache(maxsize=8)
+def data_hash_of(scenario: Scenario) -> str:
+    """SHA-256 of the scenario's federation: records as loaded, whose they are, and the coins."""
+    return data_hash(federation_of(scenario))
 
 
 def fresh_model(scenario: Scenario) -> nn.Module:

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from attacks.observation import Records
 from attacks.references import halves
 from clients.randomness import generator
 from sim.data.federation import ClientData
 from sim.diverged import whose
+from sim.files import save_arrays
 from sim.folder import RunFolder
 from sim.given import federation_of
 from sim.noise import Strengths, strengths
@@ -111,9 +112,7 @@ def _store(scenario: Scenario, file: Path, pipelines: list[Pipeline]) -> None:
         "personal": np.stack([pipeline.personal for pipeline in pipelines[:count]]),
         "strangers": np.stack([pipeline.personal for pipeline in pipelines[count:]]),
     }
-    part = file.with_suffix(".part")
-    save_file(content, part)
-    part.replace(file)
+    save_arrays(file, content)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from flwr.app import ArrayRecord
 from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from attacks.malicious.making import MAKERS, Kind, Means, Sending
 from attacks.observation import Observation, Oracle, Probe, Records, VantageLacksError
@@ -25,6 +25,7 @@ from server.probing import Line
 from server.received import Received
 from sim import transcript
 from sim.data.federation import ClientData
+from sim.files import save_arrays
 from sim.folder import RunFolder
 from sim.given import federation_of, fresh_model, stored_model
 from sim.progress import Progress
@@ -169,7 +170,7 @@ def _keep(folder: RunFolder, arrays: ArrayRecord, name: str, number: int, sendin
         tensors["mean"] = answer.mean
     if answer.updates:
         tensors["updates"] = np.stack([answer.updates[client] for client in answer.clients])
-    save_file(tensors, place / _file(number))
+    save_arrays(place / _file(number), tensors)
     line = {"number": number, "attack": name, "kind": sending.kind, "part": sending.part, "refused": answer.refused}
     with (place / LINES).open("a", encoding="utf-8") as lines:
         lines.write(json.dumps({**line, "asked": len(asked), "answered": len(answer.clients)}) + "\n")

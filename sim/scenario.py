@@ -67,8 +67,13 @@ class Scenario(BaseModel):
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that differ when any setting does; where the data's files lie is none."""
+        return self.sha256[:8]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of all settings; where the data's files lie is none."""
         canonical = json.dumps(self.model_dump(mode="json", exclude={"data": {"folder"}}), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def load_scenario(path: Path, overrides: Iterable[str] = ()) -> Scenario:

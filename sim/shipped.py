@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from clients.randomness import generator
 from edge.arithmetic import exact
@@ -16,6 +16,7 @@ from edge.artifact import Artifact
 from edge.head import Flashed, Head, flashed, train
 from edge.runtimes import predict
 from sim.data.federation import ClientData
+from sim.files import save_arrays
 from sim.folder import RunFolder, personal_name
 from sim.results import Precision
 from sim.scenario import Scenario
@@ -66,7 +67,8 @@ def train_heads(scenario: Scenario, folder: RunFolder, clients: tuple[ClientData
         x, y = client.members
         rng = generator(scenario.seed, "on-device head", client.client)
         head = train(split.head, split.features(x, runtime), y, config, rng)
-        save_file({"weight": head.weight, "bias": head.bias}, _head_file(folder, personal_name(client.client)))
+        file = _head_file(folder, personal_name(client.client))
+        save_arrays(file, {"weight": head.weight, "bias": head.bias})
 
 
 def flash(scenario: Scenario, folder: RunFolder) -> Flashed:

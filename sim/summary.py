@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from attacks.observation import Records
 from clients.models import parameter_count
 from clients.randomness import generator
-from sim import transcript
+from sim import manifest, transcript
 from sim.beyond import Beyond
 from sim.budgets import budgets, caveats
 from sim.calibration import calibration_leak
@@ -23,6 +23,7 @@ from sim.folder import RunFolder, read_stages
 from sim.given import federation_of, fresh_model
 from sim.judge import Judged, Truth
 from sim.litert import litert_verdict
+from sim.manifest import made_of
 from sim.misfit import what_would_fit
 from sim.noise import Participation, strengths
 from sim.observe import Target, candidates
@@ -82,6 +83,7 @@ def summarise(
         verdict="none shown",
         summary="",
         versions=_versions(),
+        made_of=made_of(manifest.read(folder.path)),
         timing=read_stages(folder),
         data=_data_card(scenario, federation_of(scenario), _never_trained(federation, took_part)),
         population=_population_card(scenario, federation),

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from attacks.observation import ServerRound
 from server.strategy import RoundRecord
+from sim.files import save_arrays, write_atomically
 from sim.results import RoundResult
 
 ROUNDS = "rounds.jsonl"
@@ -29,7 +30,7 @@ def append(folder: Path, record: RoundRecord, accuracy: float) -> RoundResult:
     }
     if record.updates:
         tensors["updates"] = np.stack([record.updates[client] for client in record.clients])
-    save_file(tensors, _file(folder, record.number))
+    save_arrays(_file(folder, record.number), tensors)
     summary = RoundResult(
         round=record.number,
         clients=list(record.clients),
@@ -71,7 +72,7 @@ class Ledger:
 def close(folder: Path, ledger: Ledger) -> None:
     """Store how training ended, also where no round came to its end."""
     (folder / ROUNDS).touch()
-    (folder / LEDGER).write_text(json.dumps(asdict(ledger)), encoding="utf-8")
+    write_atomically(folder / LEDGER, json.dumps(asdict(ledger)).encode())
 
 
 def ledger(folder: Path) -> Ledger:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from attacks.observation import Records
 from attacks.registry import ATTACKS, TUNED
@@ -22,6 +22,7 @@ from clients.weights import to_vector
 from sim.data.federation import Population
 from sim.diverged import whose
 from sim.federate import GLOBAL
+from sim.files import save_arrays
 from sim.folder import RunFolder
 from sim.given import federation_of, stored_model
 from sim.noise import strengths
@@ -83,9 +84,7 @@ def _tune(scenario: Scenario, folder: RunFolder, progress: Progress) -> Tuned:
 
 
 def _store(file: Path, tuned: Tuned) -> None:
-    part = file.with_suffix(".part")
-    save_file({"trained_on": tuned.trained_on.astype(np.uint8), "personal": tuned.personal}, part)
-    part.replace(file)
+    save_arrays(file, {"trained_on": tuned.trained_on.astype(np.uint8), "personal": tuned.personal})
 
 
 def _file(scenario: Scenario, folder: RunFolder) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 from rich.console import Console
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torch import nn
 
 from clients.privacy import PrivacyConfig
@@ -23,6 +23,7 @@ from server.aggregation.config import AggregationConfig
 from sim.data.federation import ClientData
 from sim.engines import ENGINES
 from sim.federate import GLOBAL, federate
+from sim.files import save_arrays
 from sim.folder import RunFolder
 from sim.given import stored_model
 from sim.progress import Progress
@@ -69,7 +70,7 @@ def train_twin(scenario: Scenario, folder: RunFolder, name: str) -> None:
     content = {}
     for model, answered in answers(scenario, place).items():
         content[f"{model} right"], content[f"{model} success"] = answered.right, answered.success
-    save_file({key: values.astype(np.uint8) for key, values in content.items()}, _file(folder, name))
+    save_arrays(_file(folder, name), {key: values.astype(np.uint8) for key, values in content.items()})
     shutil.rmtree(place.path)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from attacks.registry import ATTACKS
 from sim import verdict
+from sim.files import write_atomically
 from sim.report import arms, beyond, calibrated, deviating, figures, pictures, recovered, roc, tampered, words
 from sim.report.style import Figure
 from sim.results import EdgeResult, Results, Utility
@@ -31,7 +30,7 @@ def write_report(results: Results, scores: pa.Table, path: Path | str) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_whole(path, page(results, scores))
+    write_atomically(path, page(results, scores).encode())
     return path
 
 
@@ -139,17 +138,3 @@ def _keep_units(text: str) -> str:
     """Text in which no line breaks between a number and its per cent sign, or inside an interval."""
     joined = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
     return re.sub(r"(\[-?[\d.]+,) (?=-?[\d.]+\])", "\\1\N{NO-BREAK SPACE}", joined)
-
-
-def replace_whole(path: Path, text: str) -> None:
-    """Write beside `path`, then move: a reader never meets half a page, and a failure leaves the old one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        part.chmod(0o644)  # a temporary file is readable by its owner alone; a report is for passing on
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

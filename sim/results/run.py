@@ -25,6 +25,12 @@ class Results(Part):
     verdict: Verdict = Field(description="graded by the figures that hold for all attacks at once")
     summary: str = Field(description="the verdict in a sentence or two")
     versions: dict[str, str]
+    made_of: dict[str, str] = Field(
+        {},
+        description="SHA-256 of what the run was made of: its settings (scenario), the records as loaded and dealt out "
+        "with their coins (data), modules of the user's own, and the files in transcript, models and edge; empty in "
+        "documents of earlier versions",
+    )
     timing: dict[str, float] = Field(description="seconds of each stage")
     data: DataCard
     population: PopulationCard

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attacks.registry import ATTACKS
+from sim.files import write_atomically
 from sim.report import words
-from sim.report.page import CSS, environment, replace_whole
+from sim.report.page import CSS, environment
 from sim.study import findings
 from sim.study.results import Cell, Column, StudyResults
 from sim.verdict import CHANCE
@@ -25,7 +26,7 @@ class Head:
 
 def write_page(study: StudyResults, path: Path) -> None:
     """Write the report to `path`, whole or not at all."""
-    replace_whole(path, page(study))
+    write_atomically(path, page(study).encode())
 
 
 def page(study: StudyResults) -> str:

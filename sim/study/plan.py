@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sim.folder import RunFolder, folder_of
+from sim.given import data_hash_of
+from sim.manifest import combined
 from sim.scenario import Scenario, changed
 from sim.study.config import PLAIN, StudyConfig
 
@@ -34,6 +35,7 @@ def part_of(scenario: Scenario, variant: str, changes: dict[str, Any], seed: int
     return changed(scenario.model_copy(update={"study": StudyConfig()}), {**changes, "name": name, "seed": seed})
 
 
-def place(folder: RunFolder, part: Part) -> RunFolder:
-    """Where in the study's folder one of its runs lies."""
-    return folder_of(part.scenario, folder.path)
+def data_of(scenario: Scenario) -> str:
+    """SHA-256 of the data that a study's variants meet, with their first seed."""
+    first = {part.variant: part.scenario for part in reversed(parts(scenario))}
+    return combined(f"{variant} {data_hash_of(first[variant])}" for variant in sorted(first))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sim import cli, run
+from sim import cli, manifest, run
 from sim.catalogue import CATALOGUE
 from sim.engines import ENGINES
 from sim.folder import RunFolder
@@ -181,17 +181,20 @@ def test_what_is_no_run_folder(verb, seepage, tmp_path):
 
 @pytest.mark.parametrize("verb", ["attack", "report"])
 def test_an_unfinished_run(verb, seepage, copied):
+    whole = manifest.read(copied)
     stages = json.loads((copied / "stages.json").read_text())
     (copied / "stages.json").write_text(json.dumps({"federate": stages["federate"]}))
+    manifest.record(copied, whole, [copied / "stages.json"])
     clear(seepage(verb, copied), "stopped before its models were exported", f"seepage run {copied}/scenario.toml")
     (copied / "stages.json").unlink()
+    manifest.write(copied, whole.model_copy(update={"files": {"scenario.toml": whole.files["scenario.toml"]}}))
     clear(seepage(verb, copied), "stopped before")
 
 
 @pytest.mark.parametrize("verb", ["attack", "report"])
 def test_a_damaged_run_folder(verb, seepage, copied):
     (copied / "stages.json").write_text('{"export": ')
-    clear(seepage(verb, copied), "stages.json", "seepage run")
+    clear(seepage(verb, copied), "stages.json", "bytes, not the")
 
 
 def test_training_that_diverges_is_told_with_the_client_and_the_scale_of_its_data(seepage, tmp_path, tiny_file):

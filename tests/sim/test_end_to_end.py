@@ -7,7 +7,6 @@ import jsonschema
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tomli_w
 from safetensors.numpy import load_file
 
 from attacks.registry import ATTACKS
@@ -50,6 +49,7 @@ def test_the_folder_holds_what_it_should(finished):
     folder, _ = finished
     assert {file.relative_to(folder.path).as_posix() for file in folder.path.rglob("*") if file.is_file()} == {
         *("scenario.toml", "stages.json", "scores.parquet", "results.json", "report.html", "edge/checks.json"),
+        *("manifest.json", ".lock"),
         *(f"edge/{name}.tflite" for name in ("global", *(f"personal-{i:04d}" for i in range(4)))),
         *(f"models/{name}.safetensors" for name in ("global", "attackers-2", *(f"personal-{i:04d}" for i in range(4)))),
         *(f"transcript/round-{r:06d}.safetensors" for r in (1, 2, 3)),
@@ -119,14 +119,13 @@ def test_attacking_again_gives_the_same_and_trains_nothing(finished, copied, qui
 
 def test_attacking_with_other_references_leaves_the_target_alone(finished, copied, seepage):
     folder = RunFolder(copied)
-    settings = load_scenario(folder.scenario).model_dump(mode="json", exclude_none=True)
-    settings["attacks"] |= {"references": 3, "names": ["loss", "lira"]}
-    folder.scenario.write_text(tomli_w.dumps(settings))
     before = fingerprints(folder)
-    said = seepage("attack", copied, "--json")
+    sets = ("--set", "attacks.references=3", "--set", 'attacks.names=["loss", "lira"]')
+    said = seepage("attack", copied, "--json", *sets)
     assert said.code == 0, said.err
     after = fingerprints(folder)
-    assert after.pop("attackers-3.safetensors") and after == before
+    assert after.pop("attackers-3.safetensors") and after.pop("scenario.toml") != before.pop("scenario.toml")
+    assert after == before and seepage("verify", copied).code == 0
     results = json.loads(said.out)
     assert {a["attack"] for a in results["attacks"]} == {"loss", "lira"}
     assert {a["references"] for a in results["attacks"] if a["attack"] == "lira"} == {3}

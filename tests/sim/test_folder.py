@@ -5,7 +5,8 @@ import json
 import pytest
 
 from sim.errors import InputError
-from sim.folder import RunFolder, create, open_finished, personal_name, read_stages, record_stage, write_atomically
+from sim.files import write_atomically
+from sim.folder import RunFolder, create, open_finished, personal_name, read_stages, record_stage
 
 
 def test_a_new_folder_replaces_all_of_the_same_scenario_s_last_run(tiny, tmp_path):
@@ -32,15 +33,16 @@ def test_stages_add_up(tiny, tmp_path):
     record_stage(folder, "federate", 1.23456)
     with pytest.raises(InputError, match=r"stopped before its models were exported.*seepage run .*scenario\.toml"):
         open_finished(folder.path)
-    record_stage(folder, "export", 2)
-    assert read_stages(folder) == json.loads(folder.stages.read_text()) == {"federate": 1.23, "export": 2}
+    record_stage(folder, "prepare", 2)
+    assert read_stages(folder) == json.loads(folder.stages.read_text()) == {"federate": 1.23, "prepare": 2}
     assert open_finished(folder.path) == (folder, tiny)
 
 
 def test_damaged_stages_are_an_input_error(tiny, tmp_path):
     folder = create(tiny, tmp_path)
+    record_stage(folder, "prepare", 2)
     folder.stages.write_text("{")
-    with pytest.raises(InputError, match=r"stages\.json: damaged"):
+    with pytest.raises(InputError, match=r"stages\.json: 1 bytes, not the \d+ that were written"):
         open_finished(folder.path)
 
 

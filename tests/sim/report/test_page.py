@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from sim.errors import CannotWriteError
 from sim.report import page as page_module
 from sim.report import roc, words, write_report
 from sim.report.figures import MOST_RECORDS, _joined
@@ -196,8 +197,8 @@ def test_the_file_is_written_whole_into_a_new_folder(run, tmp_path):
 def test_a_failure_leaves_the_old_report_and_no_litter(run, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("the old one")
-    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(CannotWriteError, match="disk full"):
         write_report(run.results, run.scores, path)
     assert path.read_text() == "the old one"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
