@@ -17,14 +17,15 @@ Scores = Float[np.ndarray, "records classes"]
 class Agreement:
     """What was found on `rows_compared` records.
 
-    `top1_agreement` is the share of records with the same first label (of tied classes, the first). The largest
-    error is in logits, or in probabilities where the artefact answers with those. The two LiteRT counts are rows
-    where LiteRT's outputs, or its label, differ from TFLite Micro's on the same input bytes; None where LiteRT refuses
-    the model.
+    `top1_agreement` is the share of records with the same first label (of tied classes, the first). The largest and the
+    mean absolute error are in logits, or in probabilities where the artefact answers with those. The two LiteRT counts
+    are rows where LiteRT's outputs, or its label, differ from TFLite Micro's on the same input bytes; None where LiteRT
+    refuses the model.
     """
 
     top1_agreement: float
     max_logit_error: float
+    mean_logit_error: float
     rows_compared: int
     litert_rows_differing: int | None
     litert_labels_differing: int | None
@@ -48,10 +49,19 @@ def compare(artifact: Artifact, x: Float[np.ndarray, "records ..."], float_logit
     return Agreement(
         top1_agreement=float(np.mean(scores.argmax(1) == parent.argmax(1))),
         max_logit_error=float(np.abs(scores - parent).max()),
+        mean_logit_error=float(np.abs(scores - parent).mean()),
         rows_compared=len(x),
         litert_rows_differing=None if litert is None else int((litert != device).any(axis=1).sum()),
         litert_labels_differing=None if litert is None else int((litert.argmax(1) != device.argmax(1)).sum()),
         device_scores=scores,
+    )
+
+
+def silent_words(layers: tuple[str, ...]) -> str:
+    """What silent layers mean for a file, and what to do."""
+    return (
+        f"{', '.join(layers)} gave nothing but zeros on the calibration records, so the file computes with "
+        "zeros in its place whatever the record. Calibrate with other records, on which it gives something"
     )
 
 

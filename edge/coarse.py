@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge.reading import FIXED
-from edge.tensors import constant_of, kinds_of, packed, quantised, unpacked
+from edge.tensors import constant_of, kinds_of, packed, quantised, unpacked, with_values, without_orphans
 
 _WITH_BIAS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -33,7 +33,7 @@ def coarse_ranges(model: bytes, ratio: float) -> bytes:
             tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [zero_point]
     for source, weights, bias, real in biases:
         _requantise(whole, bias, real, float(source.quantization.scale[0]) * np.asarray(weights.quantization.scale))
-    return packed(whole)
+    return packed(without_orphans(whole))
 
 
 def _rounded(scale: float, zero_point: int, ratio: float) -> tuple[float, int]:
@@ -65,5 +65,5 @@ def _biases(whole: Any, kinds: list[str]) -> list[tuple[Any, Any, Any, np.ndarra
 def _requantise(whole: Any, bias: Any, real: np.ndarray[Any, Any], scale: np.ndarray[Any, Any]) -> None:  # noqa: ANN401
     scale = np.asarray(scale, dtype=np.float32)
     values = np.round(real / scale.astype(np.float64)).astype(np.int32)
-    whole.buffers[bias.buffer].data = np.frombuffer(values.tobytes(), dtype=np.uint8)
+    with_values(whole, bias, values)  # in a buffer of its own: other biases of equal levels share it
     bias.quantization.scale = scale.tolist()

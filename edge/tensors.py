@@ -57,9 +57,10 @@ def constant_of(whole: Any, tensor: Any) -> Constant | None:  # noqa: ANN401 - g
     if kind not in _WHOLE:
         raise ArtifactError(f"weights '{tensor.name.decode()}' are {kind}; known are {', '.join(_WHOLE)}")
     values = _unpaired(bytes(data)) if kind == "INT4" else np.frombuffer(bytes(data), dtype=kind.lower())
+    shape = () if tensor.shape is None else tuple(tensor.shape)  # a single number has no sides
     return Constant(
         name=tensor.name.decode(),
-        values=values[: prod(tensor.shape)].reshape(tensor.shape),
+        values=values[: prod(shape)].reshape(shape),
         scale=np.asarray(quantization.scale, dtype=np.float32),
         zero_point=np.asarray(quantization.zeroPoint, dtype=np.int64),
         axis=int(quantization.quantizedDimension),
@@ -126,9 +127,28 @@ def with_values(whole: Any, tensor: Any, values: np.ndarray[Any, Any]) -> None: 
 
 
 def without_orphans(whole: Any) -> Any:  # noqa: ANN401 - generated code, untyped
-    """The same file without the bytes of buffers that no tensor and no metadata use any more."""
+    """The same file without tensors that no operator uses any more, and without the bytes that only these had."""
+    for graph in whole.subgraphs:
+        _drop_tensors(whole, graph)
     used = {tensor.buffer for graph in whole.subgraphs for tensor in graph.tensors}
     used |= {each.buffer for each in whole.metadata or ()}
     for index, buffer in enumerate(whole.buffers):
         buffer.data = buffer.data if index in used else None
     return whole
+
+
+def _drop_tensors(whole: Any, graph: Any) -> None:  # noqa: ANN401 - generated code, untyped
+    """Only of a file with one graph: in others a signature's tensors would have to be told apart by graph."""
+    ends = [*graph.inputs, *graph.outputs]
+    used = {int(i) for operator in graph.operators for i in (*operator.inputs, *operator.outputs)} | {*map(int, ends)}
+    if len(whole.subgraphs) != 1 or len(used - {-1}) == len(graph.tensors):
+        return
+    kept = [index for index in range(len(graph.tensors)) if index in used]
+    moved = {-1: -1, **{old: new for new, old in enumerate(kept)}}
+    graph.tensors = [graph.tensors[index] for index in kept]
+    for holder in (graph, *graph.operators):
+        for name in ("inputs", "outputs"):
+            setattr(holder, name, np.array([moved[int(i)] for i in getattr(holder, name)], dtype=np.int32))
+    for signature in whole.signatureDefs or ():
+        for each in (*(signature.inputs or ()), *(signature.outputs or ())):
+            each.tensorIndex = moved[each.tensorIndex]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,8 @@ MEMORY_MODE: Final = "Shared_Sram"  # weights in flash, activations in SRAM
 _KIB: Final = 1024
 # Compiling a model of a microcontroller takes some 200 MB; a file made to take more than this ends its process.
 _CHILD: Final = """
-import resource
+import resource, signal, sys
+signal.setitimer(signal.ITIMER_PROF, float(sys.argv.pop(1)))
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 20, 256 << 20))
 from ethosu.vela.vela import main
@@ -105,11 +107,11 @@ def missing() -> str:
     return "vela is not installed: pip install ethos-u-vela"
 
 
-def compile_for_npu(model: bytes, accelerator: str = "ethos-u55-128", timeout: float = 60.0) -> Compiled:
+def compile_for_npu(model: bytes, accelerator: str = "ethos-u55-128", seconds: float = 60.0) -> Compiled:
     """Compile a TFLite file in a child process and a folder of its own, once for each of `SYSTEMS`.
 
-    Raises `VelaMissingError`, or `VelaError` where vela refuses the model, crashes, or is not done in `timeout`
-    seconds.
+    Raises `VelaMissingError`, or `VelaError` where vela refuses the model, crashes, or is not done in `seconds`
+    of CPU time.
     """
     if accelerator not in ACCELERATORS:
         raise ValueError(f"accelerator '{accelerator}' is not known; choose one of {', '.join(ACCELERATORS)}")
@@ -118,7 +120,7 @@ def compile_for_npu(model: bytes, accelerator: str = "ethos-u55-128", timeout: f
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "model.tflite")
         source.write_bytes(model)
-        runs = [_run(source, accelerator, system, timeout) for system in SYSTEMS]
+        runs = [_run(source, accelerator, system, seconds) for system in SYSTEMS]
         rows = [_summary(source.parent, system) for system in SYSTEMS]
         size = _output(source.parent, SYSTEMS[0]).joinpath("model_vela.tflite").stat().st_size
     counted = {kind: int(number) for kind, number in _COUNTED.findall(runs[0])}
@@ -136,17 +138,25 @@ def compile_for_npu(model: bytes, accelerator: str = "ethos-u55-128", timeout: f
     )
 
 
-def _run(source: Path, accelerator: str, system: str, timeout: float) -> str:
+def _run(source: Path, accelerator: str, system: str, seconds: float) -> str:
     """What vela said."""
-    command = [sys.executable, "-P", "-c", _CHILD, source.name]
+    command = [sys.executable, "-P", "-c", _CHILD, str(seconds), source.name]
     command += ["--accelerator-config", accelerator, "--system-config", system, "--memory-mode", MEMORY_MODE]
     command += ["--config", "Arm/vela.ini", "--output-dir", _output(source.parent, system).name]
     try:
         done = subprocess.run(  # noqa: S603 - our own script, and a file that we wrote
-            command, cwd=source.parent, capture_output=True, timeout=timeout, check=False, text=True, errors="replace"
+            command,
+            cwd=source.parent,
+            capture_output=True,
+            timeout=60 + 20 * seconds,
+            check=False,
+            text=True,
+            errors="replace",
         )
     except subprocess.TimeoutExpired as expired:
-        raise VelaError(f"vela was not done within {timeout:g} seconds") from expired
+        raise VelaError(f"vela hangs: {expired.timeout:g} seconds have passed") from expired
+    if done.returncode == -signal.SIGPROF:
+        raise VelaError(f"vela was not done within {seconds:g} seconds of CPU time")
     if done.returncode:
         raise VelaError(_reason(done.returncode, done.stderr))
     return f"{done.stdout}\n{done.stderr}"

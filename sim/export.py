@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,20 +18,22 @@ from clients.randomness import generator
 from clients.training import logits
 from edge.arena import measure_arenas
 from edge.artifact import Artifact
-from edge.check import compare
+from edge.check import compare, silent_words
 from edge.coarse import coarse_ranges
 from edge.config import Variant
 from edge.cost import Estimate, Work, count, energy, latency
 from edge.devices import DEVICES, Device, fits
+from edge.export import ExportWarning, UnsupportedLayerError, silent, trace
 from edge.export import export as export_model
-from edge.export import trace
 from edge.vela import VelaError, compile_for_npu
 from sim.data.federation import ClientData, Labelled
+from sim.errors import InputError
 from sim.federate import GLOBAL
 from sim.files import write_atomically
 from sim.folder import RunFolder, personal_name
 from sim.given import federation_of, fresh_model, stored_model
 from sim.progress import Progress
+from sim.report import words
 from sim.results import Calibration, EdgeResult, Estimated
 from sim.scenario import Scenario
 from sim.shipped import stem, train_heads
@@ -68,8 +72,14 @@ def export(scenario: Scenario, folder: RunFolder, progress: Progress) -> None:
         progress.step(f"{job.name} {job.variant}")
     if scenario.edge.head:
         train_heads(scenario, folder, federation_of(scenario).clients)
-    arenas = measure_arenas([job.file(scenario, folder) for job in jobs])
-    checked = [_check(scenario, folder, job, arena) for job, arena in zip(jobs, arenas, strict=True)]
+    files = [job.file(scenario, folder) for job in jobs]
+    arenas = measure_arenas(files, done=lambda count: progress.step(f"arenas: {count} of {len(files)}", count=0))
+    checked = []
+    for job, arena in zip(jobs, arenas, strict=True):
+        checked.append(_check(scenario, folder, job, arena))
+        progress.step(f"{job.name} {job.variant}, beside the float model")
+    for said in _said(checked):
+        progress.say(said)
     document = json.dumps([result.model_dump() for result in checked], indent=2)
     write_atomically(folder.edge / CHECKS, document.encode())
 
@@ -85,7 +95,12 @@ def exports(scenario: Scenario) -> list[Export]:
 def export_bytes(scenario: Scenario, model: nn.Module, calibration: Batch, variant: str | None = None) -> bytes:
     """One model as the scenario ships it, or as another variant."""
     chosen = variant or scenario.edge.variants[0]
-    exported = export_model(model, calibration, chosen, scenario.edge.output, _traced(scenario))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExportWarning)  # the export stage says it of what ships
+            exported = export_model(model, calibration, chosen, scenario.edge.output, _traced(scenario))
+    except UnsupportedLayerError as error:
+        raise InputError(f"model.name = '{scenario.model.name}', edge.variants: {error}") from error
     ratio = scenario.edge.round_ranges
     return exported if ratio is None else coarse_ranges(exported, ratio)
 
@@ -133,6 +148,20 @@ def kinds(work: Work) -> int:
     return len(work.macs) + len(work.elements)
 
 
+def _said(checked: list[EdgeResult]) -> Iterator[str]:
+    """Every variant's distance from its float parents, and the layers that it holds at zero."""
+    for variant, target in dict.fromkeys((row.variant, row.target) for row in checked):
+        rows = [row for row in checked if (row.variant, row.target) == (variant, target)]
+        same = words.percent_span([row.top1_agreement for row in rows])
+        yield (
+            f"{target} {variant}, beside the float model on held-out records: off by {words.export_errors(rows)}; "
+            f"the same label for {same}"
+        )
+    for row in checked:
+        if row.silent_layers:
+            yield f"{row.artifact}: {silent_words(row.silent_layers)}"
+
+
 def checks(folder: RunFolder) -> list[EdgeResult]:
     """What the export stage found."""
     return [EdgeResult(**check) for check in json.loads((folder.edge / CHECKS).read_text())]
@@ -169,6 +198,8 @@ def _check(scenario: Scenario, folder: RunFolder, job: Export, arena: int) -> Ed
         energy=_estimated(energy(time, device)),
         top1_agreement=found.top1_agreement,
         max_logit_error=found.max_logit_error,
+        mean_logit_error=found.mean_logit_error,
+        silent_layers=silent(model, calibration_records(scenario, owners), blob, _traced(scenario)),
         rows_compared=found.rows_compared,
         litert_rows_differing=found.litert_rows_differing,
         litert_labels_differing=found.litert_labels_differing,

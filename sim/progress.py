@@ -36,9 +36,9 @@ class Progress:
             self._live = None
         self._console.print(f"{name}: done in {monotonic() - self._started:.1f} s", highlight=False)
 
-    def step(self, note: str = "") -> None:
-        """One step of the stage is done."""
-        self._done += 1
+    def step(self, note: str = "", count: int = 1) -> None:
+        """One step of the stage is done, or as many as `count` says: 0 for what is no step of its own."""
+        self._done += count
         line = self._line(note)
         if self._live:
             self._live.update(Text(line))
@@ -52,5 +52,5 @@ class Progress:
 
     def _line(self, note: str) -> str:
         passed = monotonic() - self._started
-        left = passed / self._done * (self._total - self._done)
+        left = passed / max(1, self._done) * (self._total - self._done)
         return f"{self._stage} {self._done}/{self._total}  {note}  {left:.0f} s left"

@@ -94,7 +94,7 @@ def _train(scenario: Scenario, engine: str, folder: RunFolder, progress: Progres
         with preparing(scenario, folder, progress):
             with _timed(folder, "federate"), progress.stage("federating", scenario.federation.rounds + 1):
                 federate(scenario, ENGINES[engine], folder, progress, probing(scenario, folder, progress))
-            with _timed(folder, "export"), progress.stage("exporting", len(exports(scenario))):
+            with _timed(folder, "export"), progress.stage("exporting", 2 * len(exports(scenario))):
                 export(scenario, folder, progress)
         _record_new(folder)
 

@@ -268,7 +268,9 @@ def _edge(results: Results) -> Table:
     groups = words.by_device(results)
     devices = list(dict.fromkeys(device for device, _ in groups))
     title = f"On the device: {devices[0]}" if len(devices) == 1 else "On the devices"
-    table = grid(title, ("model", "count", "bytes", "arena", "fit", "same label as float", "LiteRT differs"), 1)
+    table = grid(
+        title, ("model", "count", "bytes", "arena", "fit", "same label as float", "off by", "LiteRT differs"), 1
+    )
     for (device, target), rows in groups.items():
         name = target if len(devices) == 1 else f"{device}, {target}"
         # As Text, since rich reads square brackets in a plain string as markup.
@@ -283,5 +285,6 @@ def _edge_cells(rows: list[EdgeResult]) -> tuple[str, ...]:
         words.span([row.arena_bytes for row in rows]),
         f"{sum(row.fits for row in rows)}/{len(rows)}",
         words.percent_span([row.top1_agreement for row in rows]),
+        words.export_errors(rows),
         words.litert_rows(rows),
     )

@@ -89,7 +89,7 @@ def channels_last(program: ExportedProgram, weights: Weights, ops: Mapping[Any, 
     source, shape = single_input(program)
 
     def forward(tensor: Tensor) -> Tensor:
-        known: dict[Node, Any] = {**_constants(program, weights), source: Value.of(tensor, shape)}
+        known: dict[Node, Any] = {**constants(program, weights), source: Value.of(tensor, shape)}
         for node in program.graph.nodes:
             if node.op == "call_function":
                 known[node] = _lower(node, known, ops)
@@ -107,7 +107,7 @@ def single_input(program: ExportedProgram) -> tuple[Node, Shape]:
     return node, tuple(int(side) for side in node.meta["val"].shape)
 
 
-def _constants(program: ExportedProgram, weights: Weights) -> dict[Node, torch.Tensor]:
+def constants(program: ExportedProgram, weights: Weights) -> dict[Node, torch.Tensor]:
     """Parameters, buffers and literal tensors, by the placeholder that stands for them."""
     tensors = {**program.state_dict, **weights, **program.constants}
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}

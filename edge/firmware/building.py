@@ -16,7 +16,7 @@ from edge.firmware.toolchain import GCC, FirmwareError, call, section_sizes
 from edge.runtimes.runtime import CannotRunError
 
 ELF: Final = "firmware.elf"
-PATIENCE: Final = 300.0  # seconds; a large model takes some ten
+PATIENCE: Final = 300.0  # seconds of CPU time; a large model takes some ten
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from edge.firmware.cores import CORES, RECORDS_SPACE
 from edge.firmware.toolchain import QEMU, FirmwareError, call
 
 TICK: Final = 40  # instructions: the timer runs at 25 MHz, and one instruction takes one nanosecond
-PATIENCE: Final = 600.0  # seconds for one start of QEMU
+PATIENCE: Final = 600.0  # seconds of CPU time for one start of QEMU
 _DONE, _FAULT, _TRAILER = 0x53454550, 0x544C4146, struct.Struct("<8I")
 _HEADER: Final = 16  # bytes before the records
 
@@ -38,16 +38,16 @@ class Run:
     stack_bytes: int
 
 
-def run(firmware: Firmware, levels: Int8[np.ndarray, "records ..."], timeout: float = PATIENCE) -> Run:
+def run(firmware: Firmware, levels: Int8[np.ndarray, "records ..."], seconds: float = PATIENCE) -> Run:
     """The firmware's answers to quantised records, channels last; QEMU is started once for some megabytes of them.
 
     Raises `ValueError` for no records or such of another size, `ToolMissingError` without QEMU, and `FirmwareError` if
-    the program faults, or is not done after `timeout` seconds per start.
+    the program faults, or is not done after `seconds` of CPU time per start.
     """
     rows = np.ascontiguousarray(levels, dtype=np.int8).reshape(len(levels), prod(levels.shape[1:]))
     if len(rows) == 0 or rows.shape[1] != firmware.input_bytes:
         raise ValueError(f"{len(rows)} records of {rows.shape[1]} bytes; firmware takes {firmware.input_bytes} each")
-    parts = [_start(firmware, part, timeout) for part in _parts(rows)]
+    parts = [_start(firmware, part, seconds) for part in _parts(rows)]
     ticks = sum(words[3] + (words[4] << 32) for _, words in parts)
     return Run(
         outputs=np.concatenate([outputs for outputs, _ in parts]),
@@ -64,14 +64,14 @@ def _parts(rows: Int8[np.ndarray, "records bytes"]) -> Iterator[Int8[np.ndarray,
 
 
 def _start(
-    firmware: Firmware, rows: Int8[np.ndarray, "records bytes"], timeout: float
+    firmware: Firmware, rows: Int8[np.ndarray, "records bytes"], seconds: float
 ) -> tuple[Int8[np.ndarray, "records classes"], tuple[int, ...]]:
     core = CORES[firmware.core]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "records.bin").write_bytes(struct.pack("<4I", len(rows), 0, 0, 0) + rows.tobytes())
         (folder / "firmware.elf").write_bytes(firmware.elf.read_bytes())
-        call(command(core.machine, core.records), folder, timeout)
+        call(command(core.machine, core.records), folder, seconds)
         answers = (folder / "answers.bin").read_bytes()
     expected = len(rows) * firmware.output_bytes
     words = _TRAILER.unpack(answers[-_TRAILER.size :]) if len(answers) >= _TRAILER.size else (0,) * 8

@@ -29,7 +29,7 @@ def tried() -> tuple[str | None, str]:
     found = "; ".join(versions().values())
     try:
         with tempfile.TemporaryDirectory() as name:
-            outputs = run(_negating(Path(name)), np.asarray([[5], [-7]], dtype=np.int8), timeout=30).outputs
+            outputs = run(_negating(Path(name)), np.asarray([[5], [-7]], dtype=np.int8), seconds=30).outputs
     except FirmwareError as error:
         return str(error), found
     return None if outputs.tolist() == [[-5], [7]] else f"the emulated board computes {outputs.tolist()}", found
@@ -42,5 +42,5 @@ def _negating(folder: Path) -> Firmware:
     (folder / "model.h").write_text(_SIZES)
     command = (GCC, *CORES[CORE].flags, "-O2", "start.c", "main.c", "model.c")
     command = (*command, "-nostartfiles", "-T", "link.ld", "-o", ELF)
-    call(command, folder, timeout=30)
+    call(command, folder, seconds=30)
     return Firmware(folder, CORE, "portable", 1, 1, 0, 0, Sizes(0, 0, 0, 0, 0, 0), command, "")

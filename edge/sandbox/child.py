@@ -11,14 +11,15 @@ import os
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable
 
 from edge.sandbox import doors, jobs
+from edge.sandbox.clock import Clock
 from edge.sandbox.limits import Limits
 from edge.sandbox.wire import Header, message, receive
 
 CHUNK = 1 << 16
+LOOK = 0.05  # seconds between two looks at what a job is doing
 FAILED = 70  # exit status of a job that could not even say what went wrong
 
 
@@ -63,21 +64,21 @@ def _forked(job: Header, blocks: list[bytes], parent: int) -> bytes:
         _do(job, blocks, limits, result)
     os.close(result)
     blocks.clear()
-    said, why = _heard(source, parent, limits)
+    said, why = _heard(source, parent, limits, child)
     os.close(source)
     os.kill(child, signal.SIGKILL)  # it has closed its end: it is on its way out, or hiding
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return message({"stopped": why, "status": status}, said)
 
 
-def _heard(source: int, parent: int, limits: Limits) -> tuple[bytes, str | None]:
+def _heard(source: int, parent: int, limits: Limits, child: int) -> tuple[bytes, str | None]:
     """What the job's process writes, and why it was stopped, or None. Ends this process where the parent is gone."""
-    end, said = time.monotonic() + limits.seconds, bytearray()
+    clock, said = Clock(child), bytearray()
     poll = select.poll()
     poll.register(source, select.POLLIN)
     poll.register(parent, 0)  # a hang-up is always told
-    while (left := end - time.monotonic()) > 0:
-        ready = dict(poll.poll(left * 1000))
+    while (left := limits.seconds - clock.seconds()) > 0:
+        ready = dict(poll.poll(1000 * min(left, LOOK)))
         if parent in ready:
             os.killpg(0, signal.SIGKILL)
         if source in ready:

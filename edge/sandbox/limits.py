@@ -12,8 +12,8 @@ Ended = Literal["refused", "crashed", "stopped"]
 class Limits:
     """What one job on a file may take.
 
-    `seconds` of wall-clock time; `memory_bytes` of address space beyond that of the libraries; `output_bytes` of
-    answers.
+    `seconds` of CPU time and of sleep, so that a busy machine takes nothing from it; `memory_bytes` of address space
+    beyond that of the libraries; `output_bytes` of answers.
     """
 
     seconds: float = 60.0

@@ -19,7 +19,10 @@ from typing import Any, Final
 from edge.sandbox.limits import Limits, UnusableFileError
 from edge.sandbox.wire import HEADER_BYTES, Header, UnreadableError, message, receive
 
-GRACE: Final = 60.0  # seconds that the child has beyond those of its job, before it is given up
+# The child holds a job to its seconds of CPU time. By the wall clock it is given up itself only where it has not
+# answered on a machine so busy that a process gets a twentieth of a core.
+BUSY: Final = 20
+GRACE: Final = 600.0
 _ALONE: Final = {  # libraries that start threads would not survive a fork
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -62,7 +65,7 @@ class Child:
         try:
             process.stdin.write(asked)
             process.stdin.flush()
-            read = _until(process.stdout.fileno(), time.monotonic() + limits.seconds + GRACE)
+            read = _until(process.stdout.fileno(), time.monotonic() + BUSY * limits.seconds + GRACE)
             header, (said,) = receive(read, limits.output_bytes + 4 * HEADER_BYTES)
         except (EOFError, OSError, ValueError) as error:
             self.close()

@@ -12,6 +12,7 @@ import pyarrow as pa
 from plotly.offline import get_plotlyjs
 
 from attacks.registry import ATTACKS
+from edge.check import silent_words
 from sim import verdict
 from sim.files import write_atomically
 from sim.report import arms, beyond, calibrated, deviating, figures, pictures, recovered, roc, tampered, words
@@ -103,7 +104,8 @@ def _rests_on(results: Results) -> list[str]:
         ("One inference", row.latency and row.latency.anchor),
         ("Energy", row.energy and row.energy.anchor),
     )
-    return [f"{what}: {why}." for what, why in parts if why]
+    silent = [f"{row.artifact}: {silent_words(row.silent_layers)}." for row in results.edge if row.silent_layers]
+    return [*(f"{what}: {why}." for what, why in parts if why), *silent]
 
 
 def _edge_summary(rows: list[EdgeResult]) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def _edge_summary(rows: list[EdgeResult]) -> dict[str, Any]:
         "arena": words.span([row.arena_bytes for row in rows]),
         "fits": sum(row.fits for row in rows),
         "agreement": words.percent_span([row.top1_agreement for row in rows]),
-        "error": f"{max(row.max_logit_error for row in rows):.3f}",
+        "error": words.export_errors(rows),
         "latency": words.estimated(rows[0].latency),
         "energy": words.estimated(rows[0].energy),
         "compared": sum(row.rows_compared for row in rows),

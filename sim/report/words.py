@@ -434,6 +434,15 @@ def litert_rows(rows: Sequence[EdgeResult]) -> str:
     return f"{sum(row.litert_rows_differing or 0 for row in known):,} of {sum(row.rows_compared for row in known):,}"
 
 
+def export_errors(rows: Sequence[EdgeResult]) -> str:
+    """The mean and the largest difference of any answer from the float model's, over all records of some files."""
+    largest = f"{max(row.max_logit_error for row in rows):.3g} at most"
+    known = [(row.mean_logit_error, row.rows_compared) for row in rows if row.mean_logit_error is not None]
+    if not known:
+        return largest
+    return f"{sum(mean * count for mean, count in known) / sum(count for _, count in known):.2g} on average, {largest}"
+
+
 def litert_labels(rows: Sequence[EdgeResult]) -> int:
     """Of how many records LiteRT's label differs from the device's."""
     return sum(row.litert_labels_differing or 0 for row in rows)

@@ -35,6 +35,11 @@ class EdgeResult(Part):
     energy: Estimated | None = Field(None, description="microjoules of one inference, the chip alone")
     top1_agreement: float
     max_logit_error: float = Field(description="in probability units where the model answers with probabilities")
+    mean_logit_error: float | None = Field(None, description="the mean absolute error of all answers, in the same unit")
+    silent_layers: tuple[str, ...] = Field(
+        (),
+        description="layers that gave nothing but zeros on the calibration records: the file computes with zeros there",
+    )
     rows_compared: int
     litert_rows_differing: int | None = Field(
         description="rows whose outputs differ between LiteRT and TFLite Micro; null where LiteRT refuses the model"

@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import flatbuffers
+import numpy as np
 import pytest
 
+from edge import sandbox
 from edge.arena import ArenaError, measure_arenas
+from edge.tensors import constant_of, packed, quantised, unpacked, with_values, without_orphans
 
 LOAD = """
 import sys
@@ -82,4 +85,37 @@ def test_a_missing_file_is_named(files, tmp_path):
 
 def test_too_long_is_an_error_too(files):
     with pytest.raises(ArenaError, match=r"mlp\.tflite: not done after .+ s in TFLite Micro"):
-        measure_arenas(files, timeout=0.001)
+        measure_arenas(files, seconds=0.001)
+
+
+def renumbered(path: Path, to: Path) -> Path:
+    """The same structure with other weights, scales and zero points."""
+    whole = unpacked(path.read_bytes())
+    rng = np.random.default_rng(len(to.name))
+    factor = rng.uniform(0.5, 1)
+    for tensor in filter(quantised, whole.subgraphs[0].tensors):
+        constant = constant_of(whole, tensor)
+        if constant is None or constant.values.dtype == np.int32:  # an activation, or a bias in its steps
+            tensor.quantization.scale = (np.asarray(tensor.quantization.scale) * factor).tolist()
+        if constant is not None:
+            with_values(whole, tensor, rng.permutation(constant.values.ravel()))
+    to.write_bytes(packed(without_orphans(whole)))
+    return to
+
+
+def test_files_of_one_structure_have_one_arena_which_is_measured_on_some_of_them(files, tmp_path, monkeypatch):
+    alike = [renumbered(files[1], tmp_path / f"{'x' * number}.tflite") for number in range(1, 9)]
+    alone = {measure_arenas([path])[0] for path in (files[1], *alike[:3])}
+    real, looked, said = sandbox.arena, [], []
+    monkeypatch.setattr(sandbox, "arena", lambda model, limits: looked.append(model) or real(model, limits))
+    found = measure_arenas([*alike, files[0], files[1]], done=said.append)
+    assert len(alone) == 1
+    assert {*found[:8], found[9]} == alone
+    assert found[8] not in alone
+    assert len(looked) < 10
+    assert said[-1] == 10
+
+
+def test_where_a_structure_tells_too_little_every_file_is_measured(files, monkeypatch):
+    monkeypatch.setattr("edge.arena._structure", lambda _: "the same for all")
+    assert len(set(measure_arenas(files))) == 3

@@ -61,7 +61,7 @@ def test_what_is_no_model_is_refused_and_what_takes_too_long_is_stopped(exported
     with pytest.raises(VelaError, match=r"vela refused this model: |vela crashed on this model \(signal 11\)"):
         compile_for_npu(b"TFL3" * 100)
     with pytest.raises(VelaError, match=r"not done within 0\.01 seconds"):
-        compile_for_npu(exported("mlp"), timeout=0.01)
+        compile_for_npu(exported("mlp"), seconds=0.01)
 
 
 def test_an_accelerator_that_does_not_exist_is_named():

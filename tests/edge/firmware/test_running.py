@@ -89,7 +89,7 @@ def test_a_fault_on_the_board_is_told_with_the_record(patched):
 
 def test_a_board_that_hangs_is_stopped(patched):
     with pytest.raises(FirmwareError, match="qemu-system-arm was not done within 1 seconds"):
-        run(patched("for (;;) { *(volatile int8_t *)output = *input; }"), ROWS, timeout=1)
+        run(patched("for (;;) { *(volatile int8_t *)output = *input; }"), ROWS, seconds=1)
 
 
 def test_records_of_another_size_are_refused(built):
