@@ -19,10 +19,10 @@ from flwr.supercore.task_identity import TaskIdentity
 from clients.aggregation import wire
 from clients.aggregation.fixed_point import plan_fixed_point
 from clients.aggregation.flower import FlowerSecAggPlus
+from clients.aggregation.graph import Rules
 from clients.aggregation.masks import make_keyrings
 from clients.aggregation.secagg import SecAggMod
 from server.aggregation import Collected, flower, secagg
-from server.aggregation.graph import Rules
 from sim.engines.inprocess import FIRST_NODE_ID, InProcessGrid
 
 SIZE = 100_000
@@ -74,7 +74,7 @@ def measure(mod: Callable[..., Message], collect: Collect, clients: int) -> tupl
 
 def ours(clients: int, rules: Rules) -> tuple[float, float]:
     encoding = plan_fixed_point(clients, LARGEST_UPDATE, LARGEST_WEIGHT)
-    mod = SecAggMod(make_keyrings(clients).__getitem__, encoding, (), seed=1)
+    mod = SecAggMod(make_keyrings(clients).__getitem__, encoding, (), seed=1, rules=rules)
     nodes = {client: FIRST_NODE_ID + client for client in range(clients)}
 
     def collect(grid: InProcessGrid, messages: list[Message], number: int) -> Collected:
@@ -85,7 +85,6 @@ def ours(clients: int, rules: Rules) -> tuple[float, float]:
             encoding=encoding,
             metrics=(),
             server_round=number,
-            rng=np.random.default_rng(number),
             rules=rules,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from clients.aggregation.payload import WEIGHT
+from clients.messages import PERSONALIZE, TRAINING, answer_once, failing_quietly, is_training, server_round
 from clients.privacy import BudgetSpentError, RecordPrivacyConfig
 from clients.randomness import noise_generator
 from clients.training import TrainingConfig, train
@@ -20,7 +22,6 @@ from clients.update import Mod
 from clients.weights import load_arrays, to_arrays
 
 Split = tuple[Float[np.ndarray, "records ..."], Int[np.ndarray, " records"]]
-PERSONALIZE = "personalize"
 ROUNDS = "rounds"  # in a client's state and its last report: rounds it trained in
 _PERSONALISED = "personalised"  # in its state: personal models it made
 _ONE = {ROUNDS: "round", _PERSONALISED: "personal model"}
@@ -57,7 +58,8 @@ def client_app(recipe: ClientRecipe) -> ClientApp:
     """A ClientApp in Flower's Message API.
 
     It answers `query` with its client number (the node's partition id), `train` with new weights, and
-    `train.personalize` with the number of rounds it trained in: the personal model stays with the client.
+    `train.personalize` with the number of rounds it trained in: the personal model stays with the client. To train or
+    personalise in a round it agrees once, and in no older one, also where that fails.
     """
     app = ClientApp(mods=list(recipe.mods))
     if recipe.register:
@@ -69,15 +71,17 @@ def client_app(recipe: ClientRecipe) -> ClientApp:
 
     @app.train()
     def fit(message: Message, context: Context) -> Message:
+        answer_once(context, "training", server_round(message))
         _spend(context, ROUNDS, recipe.rounds_allowed)
-        model, metrics = _train(recipe, recipe.training, message, _client(context))
+        model, metrics = _trained(recipe, recipe.training, message, _client(context))
         return _reply(message, metrics, to_arrays(model))
 
     @app.train(PERSONALIZE)
     def personalize(message: Message, context: Context) -> Message:
+        answer_once(context, "personalising", server_round(message))
         _spend(context, _PERSONALISED, recipe.personalizations_allowed)
-        model, _ = _train(recipe, recipe.personalization, message, _client(context))
-        recipe.keep(_client(context), _round(message), model)
+        model, _ = _trained(recipe, recipe.personalization, message, _client(context))
+        recipe.keep(_client(context), server_round(message), model)
         return _reply(message, MetricRecord({ROUNDS: _count(context, ROUNDS)}))
 
     return app
@@ -100,8 +104,12 @@ def _spend(context: Context, what: str, allowed: int | None) -> None:
     context.state[_STATE] = ConfigRecord({**counts, what: done + 1})
 
 
-def _round(message: Message) -> int:
-    return int(message.content.config_records["config"]["server-round"])  # type: ignore[arg-type]  # the server sets an int
+def _trained(
+    recipe: ClientRecipe, config: TrainingConfig, message: Message, client: int
+) -> tuple[nn.Module, MetricRecord]:
+    """Under DP-SGD the text of an exception would be a release of its own, so it stays here."""
+    work = partial(_train, recipe, config, message, client)
+    return failing_quietly(work) if recipe.noise else work()
 
 
 def _train(
@@ -109,15 +117,16 @@ def _train(
 ) -> tuple[nn.Module, MetricRecord]:
     """Train from the broadcast weights, and what the client says about it: under DP-SGD nothing that is private."""
     torch.set_num_threads(1)  # one thread in every engine: sums in the same order, so bit-identical weights
-    content, (x, y), model = message.content, recipe.load(client), recipe.build()
-    load_arrays(model, content.array_records["arrays"])
-    seed = None if recipe.noise is not None and recipe.noise.system else recipe.seed
-    rng = noise_generator(seed, message.metadata.message_type, _round(message), client)
-    if recipe.noise is None:
+    (x, y), model, noise = recipe.load(client), recipe.build(), recipe.noise
+    load_arrays(model, message.content.array_records["arrays"])
+    purpose = TRAINING[0] if is_training(message) else message.metadata.message_type
+    seed = None if noise is not None and noise.system else recipe.seed
+    rng = noise_generator(seed, purpose, server_round(message), client)
+    if noise is None:
         return model, MetricRecord({"loss": train(model, x, y, config, rng), WEIGHT: len(y)})
     from clients.dp_sgd import train_privately  # Opacus takes seconds to import
 
-    train_privately(model, x, y, config, recipe.noise.config, recipe.noise.noise_multiplier, rng)
+    train_privately(model, x, y, config, noise.config, noise.noise_multiplier, rng)
     return model, MetricRecord({WEIGHT: 1})
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import Context, Message, MessageType, RecordDict
+from flwr.app import Context, Message, RecordDict
 
+from clients.messages import CallNext, is_training
 from clients.weights import flatten, unflatten
 
 
@@ -22,11 +22,11 @@ class Boost:
     clients: frozenset[int]
     factor: float
 
-    def __call__(self, message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+    def __call__(self, message: Message, context: Context, call_next: CallNext) -> Message:
         """Pass the message on, and scale what comes back."""
         reply = call_next(message, context)
         boosts = int(context.node_config["partition-id"]) in self.clients
-        if not boosts or message.metadata.message_type != MessageType.TRAIN or reply.has_error():
+        if not boosts or not is_training(message) or reply.has_error():
             return reply
         arrays = next(iter(message.content.array_records.values()))
         before = flatten(arrays).astype(np.float64)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from flwr.app import ConfigRecord, Context, Message, MessageType
+from flwr.app import ConfigRecord, Context, Message
 
 from clients.aggregation import masks, wire
 from clients.aggregation.masks import KEY_BYTES
-from clients.aggregation.secagg import MASK_KEY, CallNext
+from clients.aggregation.secagg import MASK_KEY
+from clients.messages import CallNext, is_training
 
 Secrets = Mapping[int, bytes]  # neighbour, as the protocol names it -> key of the mask shared with it
 
@@ -34,7 +35,7 @@ class Colluding:
 
     def _trains(self, message: Message) -> bool:
         config = message.content.config_records.get("config", ConfigRecord())
-        return message.metadata.message_type == MessageType.TRAIN and config.get("server-round") == self.server_round
+        return is_training(message) and config.get("server-round") == self.server_round
 
 
 def secagg_secrets(context: Context) -> Secrets:

@@ -6,8 +6,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from clients.messages import PublicError
 
-class BudgetSpentError(Exception):
+
+class BudgetSpentError(PublicError):
     """What would be released next would pass `max_epsilon`."""
 
 

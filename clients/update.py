@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from jaxtyping import Float
 
 from clients.aggregation.payload import WEIGHT
+from clients.messages import CallNext, answer_once, answered_quietly, is_training, server_round, without_update
 from clients.randomness import noise_generator
 from clients.weights import flatten, unflatten
 
@@ -18,7 +19,7 @@ CLIPPING_NORM = "clipping-norm"  # in the server's config, where the norm adapts
 WITHIN = "within"  # metric: 1 where the update was not longer than the clipping norm, else 0
 SLACK = 1e-4  # room for rounding to float32 and to fixed point, which must not make an update longer than the norm
 
-Mod: TypeAlias = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
+Mod: TypeAlias = Callable[[Message, Context, CallNext], Message]
 Vector = Float[np.ndarray, " params"]
 
 
@@ -29,7 +30,8 @@ class UpdatePrivacy:
     Unit: client. With `noise_multiplier` z > 0 (local noise) whatever leaves is private against everybody: sensitivity
     2C under replacing all of the client's records by any others, noise zC. With z = 0 it only bounds what one client
     can do to the sum; whoever adds noise to the sum makes it private. Every client weighs the same, and reports nothing
-    else: its number of records and its loss would be releases of their own.
+    else: its number of records and its loss would be releases of their own, and so would the text of an exception.
+    Each round number is answered once, since the noise follows from it.
     """
 
     seed: int | None  # None: noise from the operating system's randomness
@@ -37,10 +39,19 @@ class UpdatePrivacy:
     noise_multiplier: float = 0.0
     adaptive: bool = False  # the norm comes with the server's message, and one bit goes back
 
-    def __call__(self, message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
-        """Pass the message on, and clip and noise what comes back."""
-        reply = call_next(message, context)
-        if message.metadata.message_type != MessageType.TRAIN or reply.has_error():
+    def __call__(self, message: Message, context: Context, call_next: CallNext) -> Message:
+        """Pass the message on, and clip and noise what comes back.
+
+        Raises:
+            AnsweredRoundError: the round was answered before, or a later one.
+            RefusedMessageError: the message neither asks for an update nor is harmless; or it names no round.
+            TrainingFailedError: training raised something.
+        """
+        if not is_training(message):
+            return without_update(message, context, call_next)
+        answer_once(context, "clipped updates", server_round(message))
+        reply = answered_quietly(message, context, call_next)
+        if reply.has_error():
             return reply
         config: Any = message.content["config"]  # the server's: numbers under known names
         norm = float(config[CLIPPING_NORM]) if self.adaptive else self.clipping_norm

@@ -10,7 +10,7 @@ from time import monotonic
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from clients.app import PERSONALIZE
+from clients.messages import PERSONALIZE
 from clients.privacy import BudgetSpentError
 from server.aggregation import Exchange, RoundRefusedError, in_the_open
 from server.probing import Line

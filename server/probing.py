@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from clients.app import PERSONALIZE
+from clients.messages import PERSONALIZE
 from server.aggregation import Exchange, is_sum, received_sum
 from server.received import NO_REPLY, Received, reason, receive
 

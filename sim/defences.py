@@ -45,19 +45,23 @@ DEFENCES = (
     Defence(
         'aggregation.protocol = "secagg"',
         "masks that cancel in the sum",
-        "a server that follows the protocol, and clients in league with it, up to the threshold; hides single updates",
+        "a malicious server with `colluding` clients on its side: it sees who took part, and one sum a round over "
+        "three honest clients or more that trained on the same weights. Rests on identity keys that clients have of "
+        "each other by another way than the server. Not prevented: spoilt rounds, and what sums, and their differences "
+        "between rounds, give away",
         "Bonawitz et al. 2017; Bell et al. 2020, ia.cr/2020/704",
     ),
     Defence(
         'aggregation.protocol = "secagg-plus-flower"',
         "Flower's SecAgg+, as a baseline",
-        "nobody who tries: 28-bit masks; weights and metrics are in clear",
+        "nobody who tries: 28-bit masks, unsigned keys, one client's help is enough; weights and metrics are in clear",
         "flwr 1.41",
     ),
     Defence(
         'aggregation.protocol = "ckks"',
         "homomorphic encryption of the updates, the key with the clients",
-        "a server that follows the protocol and has no client on its side",
+        "a server that follows the protocol and has no client on its side: every client holds the key, with which it "
+        "can read every other's update; a malicious server can have one update opened",
         "Cheon et al. 2017, ia.cr/2016/421 (TenSEAL)",
     ),
     *(

@@ -9,7 +9,7 @@ from server.robust import RULES
 from sim.given import federation_of, fresh_model
 from sim.noise import hidden_coins, planned, rounds_of_a_client, rounds_of_the_server, strengths
 from sim.scenario import Scenario
-from sim.sums import FEWEST_IN_A_SUM, expected_clients, is_refused, largest_entry, secagg_rules
+from sim.sums import expected_clients, is_refused, largest_entry, secagg_rules
 from sim.tampering import members_of, most_trained_on
 
 NEGLIGIBLE = 1e-3  # share of delta that may go unaccounted
@@ -75,16 +75,17 @@ def _aggregation_faults(scenario: Scenario) -> Iterator[str]:
             )
         return
     clients = federation_of(scenario).participants
-    expected = expected_clients(scenario)
-    if expected < FEWEST_IN_A_SUM:
+    expected, fewest = expected_clients(scenario), secagg_rules(settings).fewest
+    if expected < fewest:
         yield (
-            f'aggregation.protocol = "{settings.protocol}" with {expected} of {clients} clients in a round: of two, '
-            f"each learns the other's update from the sum. Raise federation.participation, to have {FEWEST_IN_A_SUM}"
+            f'aggregation.protocol = "{settings.protocol}" with {expected} of {clients} clients in a round, '
+            f"{settings.colluding} of them colluding: of two, each learns the other's update from the sum. Raise "
+            f"federation.participation or have more clients, to have {fewest}"
         )
     yield from _refusals_that_tell(scenario, clients)
     yield from _too_long_for_a_sum(scenario)
-    if expected >= FEWEST_IN_A_SUM and settings.protocol == "secagg":
-        from server.aggregation.graph import neighbourhood
+    if expected >= fewest and settings.protocol == "secagg":
+        from clients.aggregation.graph import neighbourhood
 
         try:
             neighbourhood(expected, secagg_rules(settings))

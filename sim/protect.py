@@ -14,7 +14,6 @@ from flwr.serverapp import Grid
 from clients.app import RecordNoise
 from clients.colluding import Secrets, secagg_secrets
 from clients.privacy import BudgetSpentError
-from clients.randomness import generator
 from clients.update import CLIPPING_NORM, WITHIN, Mod, UpdatePrivacy
 from server.aggregation import Collected, Exchange, RoundRefusedError, as_reply, in_the_open
 from server.robust import RobustMean
@@ -32,7 +31,7 @@ from sim.noise import (
     strengths,
 )
 from sim.scenario import Scenario
-from sim.sums import FEWEST_IN_A_SUM, expected_clients, norm_limits, secagg_rules
+from sim.sums import norm_limits, secagg_rules
 from sim.tampering import boost, most_trained_on
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ def _secagg(scenario: Scenario, notebook: Notebook | None) -> _Aggregation:
         encoding=encoding,
         metrics=_metrics(scenario),
         seed=noise_seed(scenario),
-        colluding=_among_neighbours(scenario),
+        rules=secagg_rules(scenario.aggregation),
     )
     mods: tuple[Mod, ...] = (*_colluding(scenario, notebook, secagg_secrets), mod)
     budget = _budget_of_sums(scenario)
@@ -169,7 +168,7 @@ def _masked_round(
 ) -> list[Message]:
     from server.aggregation.secagg import collect
 
-    _enough(messages)
+    _enough(scenario, messages)
     metrics, number = _metrics(scenario), _number(messages)
     collected = collect(
         grid,
@@ -178,23 +177,11 @@ def _masked_round(
         encoding=encoding,
         metrics=metrics,
         server_round=number,
-        rng=generator(scenario.seed, "secagg graph", number),
         rules=secagg_rules(scenario.aggregation),
         before_unmask=budget,
         tap=partial(notebook.keep_secagg, nodes) if notebook and number == ROUND else None,
     )
     return [as_reply(collected, metrics, messages)]
-
-
-def _among_neighbours(scenario: Scenario) -> int:
-    """How many of a client's neighbours the client itself reckons with: all colluders, where the graph was not made
-    sparse with their share in mind.
-    """
-    from server.aggregation.graph import neighbourhood
-
-    settings, clients = scenario.aggregation, expected_clients(scenario)
-    found = neighbourhood(clients, secagg_rules(settings))
-    return settings.colluding if settings.neighbours or found.neighbours == clients - 1 else 0
 
 
 def _budget_of_sums(scenario: Scenario) -> Callable[[list[int]], None]:
@@ -233,16 +220,16 @@ def _flower(scenario: Scenario, notebook: Notebook | None) -> _Aggregation:
 
     metrics = _metrics(scenario)
     settings = SecAggPlusSettings(max_weight=1 if _equal_weights(scenario) else most_trained_on(scenario))
-    mod = FlowerSecAggPlus(seed=scenario.seed, metrics=metrics)
+    fewest = secagg_rules(scenario.aggregation).fewest
+    mod = FlowerSecAggPlus(seed=scenario.seed, metrics=metrics, fewest=fewest)
     mods: tuple[Mod, ...] = (*_colluding(scenario, notebook, pairwise_secrets), mod)
-    one_round = partial(_flower_round, settings, scenario.aggregation.neighbours, metrics, notebook)
-    return _Aggregation(mods, lambda nodes: partial(_exchange, partial(one_round, nodes), metrics))
+    one_round = partial(_flower_round, scenario, settings, notebook)
+    return _Aggregation(mods, lambda nodes: partial(_exchange, scenario, partial(one_round, nodes)))
 
 
 def _flower_round(
+    scenario: Scenario,
     settings: SecAggPlusSettings,
-    neighbours: int | None,
-    metrics: tuple[str, ...],
     notebook: Notebook | None,
     nodes: Nodes,
     grid: Grid,
@@ -251,9 +238,10 @@ def _flower_round(
     from server.aggregation.flower import collect
 
     tap = partial(notebook.keep_flower, nodes) if notebook and _number(messages) == ROUND else None
-    if neighbours is not None:
+    if (neighbours := scenario.aggregation.neighbours) is not None:
         settings = replace(settings, num_shares=_flower_shares(neighbours, len(messages)))
-    return collect(grid, messages, metrics, settings=settings, tap=tap)
+    fewest = secagg_rules(scenario.aggregation).fewest
+    return collect(grid, messages, _metrics(scenario), settings=settings, fewest=fewest, tap=tap)
 
 
 def _flower_shares(neighbours: int, clients: int) -> int:
@@ -267,8 +255,10 @@ def _ckks(scenario: Scenario, notebook: Notebook | None) -> _Aggregation:  # noq
     from server.aggregation.ckks import collect
 
     metrics, (client_keys, server_keys) = _metrics(scenario), make_keys()
-    one_round = partial(collect, metrics=metrics, keys=server_keys)
-    return _Aggregation((Ckks(keys=client_keys, metrics=metrics),), lambda _: partial(_exchange, one_round, metrics))
+    fewest = secagg_rules(scenario.aggregation).fewest
+    one_round = partial(collect, metrics=metrics, keys=server_keys, fewest=fewest)
+    mod = Ckks(keys=client_keys, metrics=metrics, fewest=fewest)
+    return _Aggregation((mod,), lambda _: partial(_exchange, scenario, one_round))
 
 
 _AGGREGATIONS: dict[str, Callable[[Scenario, Notebook | None], _Aggregation]] = {
@@ -280,14 +270,14 @@ _AGGREGATIONS: dict[str, Callable[[Scenario, Notebook | None], _Aggregation]] = 
 
 
 def _exchange(
-    collect: Callable[..., Collected], metrics: tuple[str, ...], grid: Grid, messages: list[Message]
+    scenario: Scenario, collect: Callable[..., Collected], grid: Grid, messages: list[Message]
 ) -> list[Message]:
-    _enough(messages)
-    return [as_reply(collect(grid, messages), metrics, messages)]
+    _enough(scenario, messages)
+    return [as_reply(collect(grid, messages), _metrics(scenario), messages)]
 
 
-def _enough(messages: list[Message]) -> None:
-    if len(messages) < FEWEST_IN_A_SUM:
+def _enough(scenario: Scenario, messages: list[Message]) -> None:
+    if len(messages) < secagg_rules(scenario.aggregation).fewest:
         raise RoundRefusedError(f"{len(messages)} clients were sampled, and a sum of so few tells about each of them")
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from clients.aggregation.graph import Rules, neighbourhood
 from clients.models import parameter_count
 from server.aggregation.config import AggregationConfig
-from server.aggregation.graph import Rules, neighbourhood
 from sim.given import federation_of, fresh_model
 from sim.scenario import Scenario
 
-FEWEST_IN_A_SUM = 3  # with two, each of them learns the other's update from the sum
 TOLD_WHO = ("secagg", "secagg-plus-flower")  # protocols that name a client's neighbours to it, by number
 
 
 def secagg_rules(settings: AggregationConfig) -> Rules:
-    """How many neighbours and survivors the settings ask for."""
+    """How many neighbours, survivors and clients in a sum the settings ask for."""
     return Rules(threshold=settings.threshold, neighbours=settings.neighbours, colluding=settings.colluding)
 
 
@@ -30,7 +29,7 @@ def is_refused(scenario: Scenario, clients: int) -> bool:
     settings = scenario.aggregation
     if settings.protocol == "none":
         return clients == 0 and not _noise_of_the_server(scenario)
-    if clients < FEWEST_IN_A_SUM:
+    if clients < secagg_rules(settings).fewest:
         return True
     return settings.protocol == "secagg" and not _has_neighbourhood(clients, secagg_rules(settings))
 
@@ -74,7 +73,7 @@ def rounding_error(scenario: Scenario) -> float:
         return math.sqrt(values) * 2 * flower.clipping_range / flower.quantization_range
     # CKKS rounds DEGREE coefficients to the nearest whole number; the canonical embedding is sqrt(DEGREE / 2) times an
     # isometry onto the slots
-    ciphertexts = math.ceil((values + 1) / ckks.SLOTS)
+    ciphertexts = math.ceil((values + 2) / ckks.SLOTS)  # a weight and a count beside them
     return math.sqrt(ciphertexts) * ckks.DEGREE / math.sqrt(8) / ckks.SCALE
 
 

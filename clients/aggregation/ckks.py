@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import ModuleType
@@ -12,7 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 
+from clients.aggregation.graph import FEWEST_IN_A_SUM
 from clients.aggregation.payload import Vector, pack
+from clients.messages import (
+    CallNext,
+    PublicError,
+    RefusedMessageError,
+    answer_once,
+    answered_quietly,
+    is_training,
+    last_answered,
+    server_round,
+    without_update,
+)
 
 if TYPE_CHECKING:
     import tenseal
@@ -28,6 +39,11 @@ MAX_CLIENTS = 256  # LIMIT * SCALE * MAX_CLIENTS = 2^58, half of what wraps arou
 
 CIPHERTEXTS = "ckks-ciphertexts"  # record of a client's reply, and of the request to open a sum
 OPENED = "ckks-sum"  # record of the answer to that request
+_ENCRYPTED = "encrypted updates"
+
+
+class FewInSumError(PublicError):
+    """A sum that a client was asked to open is over too few clients to hide any of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +55,14 @@ class Ckks:
 
     Protects from: a server that follows the protocol, and a tap on the wire. They see ciphertexts, the sum of all
     survivors, and how many values were sent. Unit: client; no differential privacy: the sum itself says what it says.
+    Each ciphertext holds a one beside the payload, so that whoever opens a sum knows how many are in it, and opens one
+    of `fewest` or more, and one sum per round.
 
-    Does not protect from: one client that sides with the server, for its key opens every update. Nor from a server that
-    cheats: it can ask for a single client's ciphertext to be opened, and the client that opens it cannot tell that from
-    a sum. And what is opened is approximate: its rounding noise depends on the key, and who collects enough opened sums
-    whose exact values he knows can compute it (IND-CPA^D, Li and Micciancio 2021, eprint 2020/1533).
+    Does not protect from: one client that sides with the server, for its key opens every update, and every client holds
+    it. Nor from a server that cheats: it can multiply a single client's ciphertext until it counts as many, or have two
+    clients open sums that differ by one client. And what is opened is approximate: its rounding noise depends on the
+    key, and who collects enough opened sums whose exact values he knows can compute it (IND-CPA^D, Li and Micciancio
+    2021, eprint 2020/1533).
 
     The noise is fresh in every run: sums differ in their last digits, by about 2e-7 times the root of the number of
     clients. Upload: 32 bytes per value.
@@ -51,27 +70,40 @@ class Ckks:
 
     keys: bytes = field(repr=False)  # the clients' part of `make_keys`
     metrics: tuple[str, ...] = ()  # what is summed besides the update, see `payload.pack`
+    fewest: int = FEWEST_IN_A_SUM  # clients in a sum that is opened
 
-    def __call__(self, message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
-        """Encrypt the reply to `train`, open a sum when asked to; anything else passes.
+    def __call__(self, message: Message, context: Context, call_next: CallNext) -> Message:
+        """Encrypt the reply to `train`, open a sum when asked to; see `clients.messages` for anything else.
 
         Raises:
+            AnsweredRoundError: the round was answered before, or a later one.
+            FewInSumError: the sum to open is over too few clients.
             NotFiniteError: the update or a metric is not finite.
+            RefusedMessageError: the message is none of these, or belongs to no round that the client took part in.
+            TrainingFailedError: training raised something.
             ValueError: it does not fit the broadcast weights, or holds a value beyond LIMIT.
         """
-        kind = message.metadata.message_type
         # Flower calls mods for registered message types only, so the request travels as a plain query.
-        if kind == MessageType.QUERY and CIPHERTEXTS in message.content.config_records:
-            return self._open(message)
-        reply = call_next(message, context)
-        if kind != MessageType.TRAIN or reply.has_error():
+        if message.metadata.message_type == MessageType.QUERY and CIPHERTEXTS in message.content.config_records:
+            return self._open(message, context)
+        if not is_training(message):
+            return without_update(message, context, call_next)
+        answer_once(context, _ENCRYPTED, server_round(message))
+        reply = answered_quietly(message, context, call_next)
+        if reply.has_error():
             return reply
         payload = pack(next(iter(message.content.array_records.values())), reply.content, self.metrics)
-        return Message(_record(encrypt(payload, self.keys)), reply_to=message)
+        return Message(_record(encrypt(np.append(payload, 1.0), self.keys)), reply_to=message)
 
-    def _open(self, message: Message) -> Message:
+    def _open(self, message: Message, context: Context) -> Message:
+        number = server_round(message)
+        if number != last_answered(context, _ENCRYPTED):
+            raise RefusedMessageError(f"a sum of round {number}: this client's last round is another one")
+        answer_once(context, "opening a sum", number)
         total = decrypt(ciphertexts(message), self.keys)
-        return Message(RecordDict({OPENED: ArrayRecord({"total": Array(total)})}), reply_to=message)
+        if not self.fewest - 0.5 < total[-1] <= MAX_CLIENTS:
+            raise FewInSumError(f"a sum over fewer than {self.fewest} clients is not opened")
+        return Message(RecordDict({OPENED: ArrayRecord({"total": Array(total[:-1])})}), reply_to=message)
 
 
 def _tenseal() -> ModuleType:
@@ -135,9 +167,10 @@ def decrypt(parts: list[bytes], keys: bytes) -> Vector:
     return np.concatenate([ts.ckks_vector_from(context, part).decrypt() for part in parts])
 
 
-def request(parts: list[bytes], node: int, group_id: str) -> Message:
-    """The server's message that asks a client to open a sum."""
-    return Message(_record(parts), node, MessageType.QUERY, group_id=group_id)
+def request(parts: list[bytes], node: int, number: int) -> Message:
+    """The server's message that asks a client to open the sum of a round."""
+    content = RecordDict({**_record(parts), "config": ConfigRecord({"server-round": number})})
+    return Message(content, node, MessageType.QUERY, group_id=str(number))
 
 
 def ciphertexts(message: Message) -> list[bytes]:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from flwr.app import Context, Message, MessageType
+from flwr.app import ConfigRecord, Context, Message, MessageType
 from flwr.client.mod import secaggplus_mod
 from flwr.client.mod.secure_aggregation.secaggplus_mod import SecAggPlusState
 from flwr.common import Code, FitRes, Status, ndarrays_to_parameters
 from flwr.common.secure_aggregation.crypto.symmetric_encryption import generate_shared_key
-from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_STATE
+from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, RECORD_KEY_STATE, Key, Stage
 from flwr.compat.common.recorddict_compat import fitres_to_recorddict
 from flwr.supercore.primitives.asymmetric import bytes_to_private_key, bytes_to_public_key
 from jaxtyping import Float
 
+from clients.aggregation.graph import FEWEST_IN_A_SUM
 from clients.aggregation.payload import WEIGHT, pack, unpack
+from clients.messages import (
+    FAILED,
+    CallNext,
+    RefusedMessageError,
+    TrainingFailedError,
+    answer_once,
+    answered_quietly,
+    is_training,
+    server_round,
+    without_update,
+)
 from clients.randomness import generator
 
-CallNext = Callable[[Message, Context], Message]
 Update = Float[np.ndarray, " params"]
 
 
@@ -31,8 +42,12 @@ class FlowerSecAggPlus:
 
     Flower leaves in clear, client by client: the weight (`num-examples`) and every metric. Masked is only
     weight * update. The masks are weak as well: see `attacks.mask_recovery`. Keys come unauthenticated through the
-    server, and a server that cheats can ask for both shares of a client's secrets. Protects from a server that follows
-    the protocol, sides with no client, and does not care to search.
+    server, which can take every other client's part, and tell each client of other drop-outs. Protects from a server
+    that follows the protocol, sides with no client, and does not care to search.
+
+    What a client can check in Flower's messages it does check: that a round is planned for `fewest` clients or more,
+    that each has two neighbours at least and more than half of the shares are needed, and that nobody is called both
+    alive and dropped. How many are in the sum beyond its own neighbours it is not told.
 
     Flower clips what is beyond its range without a word; here that is an error before anything is masked. Its rounding
     is stochastic and uses NumPy's global generator: that is set from (seed, round, client) for the rounding, and put
@@ -41,27 +56,71 @@ class FlowerSecAggPlus:
 
     seed: int
     metrics: tuple[str, ...] = ()  # what the reply must report besides its weight, see `payload.pack`
+    fewest: int = FEWEST_IN_A_SUM  # clients in a sum
 
     def __call__(self, message: Message, context: Context, call_next: CallNext) -> Message:
-        """Take part in Flower's four stages, which all come as `train`; anything else passes.
+        """Take part in Flower's four stages, which all come as `train`; see `clients.messages` for anything else.
 
         Raises:
+            AnsweredRoundError: the client trained in this round before, or in a later one.
             NotFiniteError: the update or a metric is not finite.
+            RefusedMessageError: the message is none of these, or a stage in which a client could be singled out.
+            TrainingFailedError: training raised something.
             ValueError: the reply does not fit the broadcast weights, or Flower would saturate it.
         """
-        if message.metadata.message_type != MessageType.TRAIN:
-            return call_next(message, context)
+        if not is_training(message):
+            return without_update(message, context, call_next)
+        message.metadata.message_type = MessageType.TRAIN  # the one of the two names that Flower's mod knows
+        self._check(message, context)
         before = np.random.get_state()  # noqa: NPY002  # what Flower rounds with
         try:
             return secaggplus_mod(message, context, partial(self._train, call_next=call_next))
         finally:
             np.random.set_state(before)  # noqa: NPY002
 
+    def _check(self, message: Message, context: Context) -> None:
+        """Refuse a stage in which a client could be singled out, as far as one can tell from Flower's messages."""
+        config = message.content.config_records.get(RECORD_KEY_CONFIGS, ConfigRecord())
+        state = context.state.config_records.get(RECORD_KEY_STATE, ConfigRecord())
+        check = {Stage.SETUP: self._check_setup, Stage.UNMASK: self._check_lists}.get(str(config.get(Key.STAGE)))
+        if check is not None:
+            check(dict(config), dict(state))
+
+    def _check_setup(self, config: Mapping[str, Any], state: Mapping[str, Any]) -> None:  # noqa: ARG002
+        numbers: list[Any] = [config.get(key) for key in (Key.SAMPLE_NUMBER, Key.SHARE_NUMBER, Key.THRESHOLD)]
+        if not all(type(number) is int for number in numbers):
+            return  # Flower's own check names what is missing
+        sampled, shares, threshold = numbers
+        if sampled < self.fewest or shares < FEWEST_IN_A_SUM:
+            raise RefusedMessageError(
+                f"{sampled} clients and {shares} shares of each secret: it takes {self.fewest} and {FEWEST_IN_A_SUM} "
+                "at least, or a client could be singled out"
+            )
+        if not shares < 2 * threshold <= 2 * shares:
+            raise RefusedMessageError(
+                f"{threshold} of {shares} shares open a secret: it takes more than half, or both of a client's secrets "
+                "could be opened"
+            )
+
+    def _check_lists(self, config: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        """Of the client's neighbours, and the client itself."""
+        alive, dropped = (config.get(key) for key in (Key.ACTIVE_NODE_ID_LIST, Key.DEAD_NODE_ID_LIST))
+        if not (isinstance(alive, list) and isinstance(dropped, list)):
+            return  # Flower's own check names what is missing
+        if len({*alive, *dropped}) != len(alive) + len(dropped):
+            raise RefusedMessageError("a client is named twice: it cannot have survived and dropped out")
+        if state.get("nid") not in alive or len(alive) < FEWEST_IN_A_SUM:
+            raise RefusedMessageError(
+                f"{len(alive)} of this client's neighbours and itself are said to be there: {FEWEST_IN_A_SUM} must be, "
+                "and this client is"
+            )
+
     def _train(self, message: Message, context: Context, call_next: CallNext) -> Message:
         """Train, and answer as Flower's older API does: what it then masks is the update."""
-        reply = call_next(message, context)
+        answer_once(context, "masked updates", server_round(message))
+        reply = answered_quietly(message, context, call_next)
         if reply.has_error():
-            raise RuntimeError(reply.error.reason)  # Flower's mod takes no error for an answer
+            raise TrainingFailedError(FAILED)  # Flower's mod takes no error for an answer
         payload = pack(next(iter(message.content.array_records.values())), reply.content, self.metrics)
         metrics: dict[str, Any] = dict(next(iter(reply.content.metric_records.values())))
         weight = metrics.pop(WEIGHT)

@@ -1,4 +1,4 @@
-"""What travels in our secure aggregation: four Flower message types, and mappings by client number in their records."""
+"""What travels in our secure aggregation: five Flower message types, and mappings by client number in their records."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from clients.aggregation.shamir import PRIME, SHARE_BYTES
 RECORD = "secagg"  # the protocol's own record, in messages and in a client's state
 MASKED = "masked"  # the record of arrays with a client's masked vector
 VECTOR = "vector"  # its only array
-ROUND, THRESHOLD = "server-round", "threshold"
+ROUND = "server-round"
 
-_ACTIONS = ADVERTISE, SHARE, UNMASK = "secagg_keys", "secagg_shares", "secagg_unmask"
-ADVERTISE_TYPE, SHARE_TYPE, UNMASK_TYPE = (f"query.{action}" for action in _ACTIONS)
+_ACTIONS = "secagg_keys", "secagg_shares", "secagg_consistency", "secagg_unmask"
+ADVERTISE_TYPE, SHARE_TYPE, CONSISTENCY_TYPE, UNMASK_TYPE = (f"query.{action}" for action in _ACTIONS)
 TRAIN_TYPE = "train"
 
 # Names of mappings, and the bytes of one value.
@@ -24,7 +24,8 @@ KEYS, KEYS_BYTES = "keys", 2 * KEY_BYTES + SIGNATURE_BYTES  # public keys for ma
 SEALED, SEALED_BYTES = "sealed", 2 * SHARE_BYTES + SEALING_BYTES  # a share of the seed and one of the mask key
 SEED, KEY = "seed", "key"  # shares in the open, of a survivor's seed or of a dropped client's mask key
 TAG = "seed-tag"  # lets the server notice that a wrong seed came out of the shares
-SURVIVORS, DROPPED = "survivors", "dropped"
+SIGNATURE, SIGNATURES, SHARERS = "signature", "signatures", "sharers"  # one's own; those of others, by client
+ROSTER, SHARING, SURVIVORS = "roster", "sharing", "survivors"  # who takes part; whose shares, and whose vectors came
 
 # By name: a value, or a mapping from client number to bytes, which becomes an entry `name/number` for each client.
 Entries = Mapping[str, Mapping[int, bytes] | bytes | int | str | list[int]]

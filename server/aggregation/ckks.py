@@ -11,6 +11,8 @@ from flwr.serverapp import Grid
 from jaxtyping import Float
 
 from clients.aggregation.ckks import MAX_CLIENTS, OPENED, SLOTS, ciphertexts, load_keys, request
+from clients.aggregation.graph import FEWEST_IN_A_SUM
+from clients.messages import server_round
 from clients.weights import flatten
 from server.aggregation import Collected, RoundRefusedError
 from server.received import NO_REPLY, reason
@@ -22,15 +24,22 @@ Total = Float[np.ndarray, " values"]
 
 
 def collect(
-    grid: Grid, messages: list[Message], metrics: tuple[str, ...], *, keys: bytes, timeout: float | None = None
+    grid: Grid,
+    messages: list[Message],
+    metrics: tuple[str, ...],
+    *,
+    keys: bytes,
+    fewest: int = FEWEST_IN_A_SUM,
+    timeout: float | None = None,
 ) -> Collected:
     """One round: every client's ciphertexts, added, and the sum opened by the first survivor that can.
 
-    `keys` is the server's part of `clients.aggregation.ckks.make_keys`, `timeout` is in seconds for each exchange. What
-    this protects from, and what not, stands with `clients.aggregation.ckks.Ckks`.
+    `fewest` clients must be left, which the client that opens the sum checks as well. `keys` is the server's part of
+    `clients.aggregation.ckks.make_keys`, `timeout` is in seconds for each exchange. What this protects from, and what
+    not, stands with `clients.aggregation.ckks.Ckks`.
 
     Raises:
-        RoundRefusedError: fewer than two clients are left (a sum of one is that client's update), or none opens it.
+        RoundRefusedError: fewer than `fewest` clients are left, or none opens the sum.
         ValueError: more clients than the ciphertexts have room for.
     """
     if len(messages) > MAX_CLIENTS:
@@ -43,11 +52,14 @@ def collect(
             vectors[node] = _vectors(sent.get(node), sizes, keys)
         except _UnusableError as why:
             dropped[node] = str(why)
-    if len(vectors) < 2:
-        raise RoundRefusedError(f"{len(vectors)} of {len(messages)} clients are left, a sum needs two", dropped)
+    if len(vectors) < fewest:
+        raise RoundRefusedError(
+            f"{len(vectors)} of {len(messages)} clients are left, and a sum takes {fewest} at least", dropped
+        )
     parts = [reduce(lambda a, b: a + b, chunk).serialize() for chunk in zip(*vectors.values(), strict=True)]
-    questions = [request(parts, node, messages[0].metadata.group_id) for node in vectors]
-    return Collected(_opened(grid, questions, sum(sizes), dropped, timeout), list(vectors), dropped)
+    questions = [request(parts, node, server_round(messages[0])) for node in vectors]
+    total = _opened(grid, questions, sum(sizes) - 1, dropped, timeout)
+    return Collected(total, list(vectors), dropped)
 
 
 class _UnusableError(Exception):
@@ -55,8 +67,8 @@ class _UnusableError(Exception):
 
 
 def _sizes(message: Message, metrics: tuple[str, ...]) -> list[int]:
-    """How many values each ciphertext of a payload holds."""
-    values = flatten(next(iter(message.content.array_records.values()))).size + len(metrics) + 1
+    """How many values each ciphertext holds: of a payload, and of the one that is counted."""
+    values = flatten(next(iter(message.content.array_records.values()))).size + len(metrics) + 2
     return [min(SLOTS, values - start) for start in range(0, values, SLOTS)]
 
 

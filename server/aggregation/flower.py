@@ -21,6 +21,7 @@ from flwr.server.workflow.secure_aggregation.secaggplus_workflow import Workflow
 from flwr.serverapp import Grid
 from jaxtyping import Float, Int
 
+from clients.aggregation.graph import FEWEST_IN_A_SUM
 from clients.aggregation.payload import WEIGHT
 from server.aggregation import Collected, RoundRefusedError
 from server.received import NO_REPLY, reason
@@ -63,14 +64,15 @@ def collect(
     metrics: tuple[str, ...],
     *,
     settings: SecAggPlusSettings,
+    fewest: int = FEWEST_IN_A_SUM,
     tap: Callable[[ServerView], None] | None = None,
 ) -> Collected:
     """One round of Flower's SecAggPlusWorkflow among the nodes that `messages` go to.
 
     Of the total only the update was summed under masks; weights and metrics came in clear (`FlowerSecAggPlus`) and are
-    added here. A client may drop out in the last two stages. Flower's stages go on without one that drops out before,
-    and then cannot unmask: that is refused at once. `tap` is handed what the server holds. Who neighbours whom is drawn
-    by Flower from the global `random` and does not change the sum.
+    added here. A client may drop out in the last two stages, as long as `fewest` are in the sum. Flower's stages go on
+    without one that drops out before, and then cannot unmask: that is refused at once. `tap` is handed what the server
+    holds. Who neighbours whom is drawn by Flower from the global `random` and does not change the sum.
 
     Raises:
         RoundRefusedError: somebody dropped out in the first two stages, or too many later.
@@ -80,7 +82,7 @@ def collect(
         most = MODULUS // settings.quantization_range
         raise ValueError(f"{len(messages)} clients in a round, Flower's integers have room for {most}; sample fewer")
     witness, state = _Witness(grid), WorkflowState()
-    _run(witness, state, messages, settings)
+    _run(witness, state, messages, settings, fewest)
     if tap is not None:
         tap(_view(witness, state, settings))
     results = {proxy.node_id: result for proxy, result in state.legacy_results}
@@ -111,10 +113,16 @@ class _Witness:
         return replies
 
 
-def _run(witness: _Witness, state: WorkflowState, messages: list[Message], settings: SecAggPlusSettings) -> None:
+def _run(
+    witness: _Witness, state: WorkflowState, messages: list[Message], settings: SecAggPlusSettings, fewest: int
+) -> None:
     """Flower's stages, one after the other, and a refusal where Flower would end the round without a word."""
     workflow, context = _workflow(settings), _context(messages)
     for stage in STAGES:
+        if stage == STAGES[-1] and (left := len(witness.replies[-1])) < fewest:
+            raise RoundRefusedError(
+                f"{left} of {len(messages)} clients are left, and a sum takes {fewest} at least", witness.lost
+            )
         try:
             done = getattr(workflow, f"{stage}_stage")(cast("Grid", witness), context, state)
         except (KeyError, ValueError) as error:  # a share or a vector that does not fit the others

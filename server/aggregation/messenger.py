@@ -1,4 +1,4 @@
-"""The four exchanges of our secure aggregation as messages: replies that can be read, and who dropped out, and why."""
+"""The five exchanges of our secure aggregation as messages: replies that can be read, and who dropped out, and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server.aggregation import RoundRefusedError
 from server.received import NO_REPLY, reason
 
 T = TypeVar("T")
-STAGES = ("advertise keys", "share keys", "masked input", "unmask")
+STAGES = ("advertise keys", "share keys", "masked input", "consistency", "unmask")
 
 
 @dataclass(frozen=True, slots=True)

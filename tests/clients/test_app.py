@@ -6,6 +6,7 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from clients.app import ClientRecipe, RecordNoise, client_app
+from clients.messages import AnsweredRoundError, RefusedMessageError, TrainingFailedError
 from clients.models import ModelConfig, build_model
 from clients.privacy import BudgetSpentError, RecordPrivacyConfig
 from clients.randomness import generator
@@ -51,9 +52,9 @@ class Device:
         content = RecordDict({"arrays": to_arrays(build()), "config": ConfigRecord({"server-round": server_round})})
         return self.app(Message(content, dst_node_id=77, message_type=kind), self.context)
 
-    def rounds(self):
+    def rounds(self, number=1):
         """What it says at the end."""
-        return self.ask(PERSONALIZE).content["metrics"]["rounds"]
+        return self.ask(PERSONALIZE, number).content["metrics"]["rounds"]
 
 
 def weights(reply):
@@ -113,16 +114,49 @@ def test_rounds_are_counted_in_the_client_s_own_state():
         device.ask(TRAIN, number)
     assert device.context.state["privacy"]["rounds"] == 3 and device.rounds() == 3
     device.ask("query")
-    assert device.rounds() == 3  # neither questions nor personalising are rounds
+    assert device.rounds(2) == 3  # neither questions nor personalising are rounds
 
 
-def test_a_reply_that_never_arrives_was_a_round_all_the_same():
-    """The server asks again with the same round number: whoever listened has seen two releases."""
-    device = Device(rounds_allowed=2)
-    lost, again = device.ask(TRAIN, 1), device.ask(TRAIN, 1)
-    assert np.array_equal(weights(lost), weights(again)) and device.rounds() == 2
-    with pytest.raises(BudgetSpentError):
-        device.ask(TRAIN, 2)
+@pytest.mark.parametrize("again", [4, 3, 0, -1])
+@pytest.mark.parametrize("kind", [TRAIN, "train.default", PERSONALIZE])
+def test_a_round_is_answered_once_and_no_older_one(kind, again):
+    """The noise follows from the round: of two answers with the same noise the difference has none."""
+    loaded = []
+    device = Device(load=lambda client: loaded.append(client) or (X, Y))
+    device.ask(kind, 4)
+    with pytest.raises(AnsweredRoundError, match=f"round {again} for .*: this client has answered round 4"):
+        device.ask(kind, again)
+    with pytest.raises(AnsweredRoundError):
+        device.ask(TRAIN if kind == "train.default" else kind, again)
+    assert loaded == [3]
+    device.ask(kind, 5)
+
+
+@pytest.mark.parametrize("number", [None, "1", True, 1.5])
+def test_a_round_must_have_a_number(number):
+    config = ConfigRecord({} if number is None else {"server-round": number})
+    content = RecordDict({"arrays": to_arrays(build()), "config": config})
+    for contents in (content, RecordDict({"arrays": to_arrays(build())})):
+        device = Device()
+        with pytest.raises(RefusedMessageError, match="without an integer config"):
+            device.app(Message(contents, dst_node_id=77, message_type=TRAIN), device.context)
+
+
+def test_both_of_flower_s_names_for_training_draw_the_same():
+    assert np.array_equal(weights(Device().ask("train.default")), weights(Device().ask(TRAIN)))
+
+
+@pytest.mark.parametrize("kind", [TRAIN, PERSONALIZE])
+def test_what_training_raises_under_dp_sgd_stays_on_the_client(kind):
+    def load(client):
+        raise ValueError("person 17, loss 0.73")
+
+    with pytest.raises(TrainingFailedError) as failed:
+        Device(noise=DP_SGD, load=load).ask(kind)
+    assert str(failed.value) == "training failed on this client: ValueError; what it says stays on the client"
+    assert failed.value.__cause__ is None and failed.value.__context__ is None
+    with pytest.raises(ValueError, match="person 17"):
+        Device(load=load).ask(kind)
 
 
 def test_training_that_fails_was_a_round_too():
@@ -130,8 +164,10 @@ def test_training_that_fails_was_a_round_too():
     device = Device(load=lambda client: (X * np.nan, Y), rounds_allowed=1)
     with pytest.raises(Exception, match="diverged"):
         device.ask(TRAIN)
-    with pytest.raises(BudgetSpentError):
+    with pytest.raises(AnsweredRoundError):
         device.ask(TRAIN)
+    with pytest.raises(BudgetSpentError):
+        device.ask(TRAIN, 2)
 
 
 def test_a_client_declines_the_round_that_its_budget_has_no_room_for():

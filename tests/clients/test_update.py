@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as vectors
 from scipy.stats import kstest
 
+from clients.messages import AnsweredRoundError, RefusedMessageError
 from clients.update import SLACK, UpdatePrivacy, clip
 from clients.weights import flatten
 
@@ -114,18 +115,11 @@ def test_noise_follows_from_seed_round_and_client_and_is_independent_between_the
     assert np.abs(between).max() < 4 / np.sqrt(MANY)
 
 
-@pytest.mark.parametrize("kind", ["query", "train.personalize", "evaluate"])
-def test_other_messages_pass_untouched(kind):
-    _, reply = sent(np.ones(SIZE), UpdatePrivacy(seed=1, clipping_norm=0.1, noise_multiplier=9.0), kind=kind)
-    assert sorted(reply.content) == ["arrays", "metrics", "more"]
-    assert dict(reply.content["metrics"]) == {"num-examples": 25, "loss": 0.7}
-    np.testing.assert_array_equal(flatten(reply.content["arrays"]), START - 1)
-
-
-def test_an_error_stays_an_error():
-    message = Message(RecordDict(), dst_node_id=7, message_type="train")
-    error = Message(Error(code=2, reason="its disk is full"), reply_to=message)
-    assert UpdatePrivacy(seed=1, clipping_norm=1.0)(message, None, lambda *_: error) is error
+def test_flower_s_other_name_for_training_is_protected_as_well():
+    privacy = UpdatePrivacy(seed=1, clipping_norm=0.5, noise_multiplier=2.0)
+    one, other = (sent(np.ones(SIZE), privacy, kind=kind)[1] for kind in ("train", "train.default"))
+    assert one.content["metrics"] == other.content["metrics"]
+    np.testing.assert_array_equal(flatten(one.content["arrays"]), flatten(other.content["arrays"]))
 
 
 @pytest.mark.parametrize("norm", [6e-5, 1e-3, 0.4])
@@ -138,3 +132,37 @@ def test_rounding_to_float32_makes_no_clipped_update_longer_than_the_norm(norm):
     assert found @ update >= 0
     if norm > 1e-2:  # and keeps what it says, where the norm is not below what float32 can hold
         assert np.linalg.norm(found) > 0.99 * norm
+
+
+@pytest.mark.parametrize("kind", ["query", "train.personalize"])
+def test_no_update_leaves_with_another_message(kind):
+    privacy = UpdatePrivacy(seed=1, clipping_norm=0.1, noise_multiplier=9.0)
+    with pytest.raises(RefusedMessageError, match=f"reply to '{kind}' holds more than single numbers"):
+        sent(np.ones(SIZE), privacy, kind=kind)
+
+
+def test_the_same_round_is_not_noised_twice():
+    privacy, context = UpdatePrivacy(seed=1, clipping_norm=0.1, noise_multiplier=9.0), state()
+    for number in (2, 3):
+        content = RecordDict({"arrays": model(START), "config": ConfigRecord({"server-round": number})})
+        reply = RecordDict({"arrays": model(START), "metrics": MetricRecord({"num-examples": 1})})
+        message = Message(content, dst_node_id=7, message_type="train")
+        privacy(message, context, lambda asked, _, reply=reply: Message(reply, reply_to=asked))
+        for old in (number, 1):
+            content["config"]["server-round"] = old
+            again = Message(content, dst_node_id=7, message_type="train.default")
+            with pytest.raises(AnsweredRoundError):
+                privacy(again, context, None)
+
+
+def test_of_an_error_only_that_there_was_one_leaves():
+    content = RecordDict({"arrays": model(START), "config": ConfigRecord({"server-round": 1})})
+    for kind in ("train", "train.personalize"):
+        message = Message(content, dst_node_id=7, message_type=kind)
+        error = Message(Error(code=2, reason="loss 0.73"), reply_to=message)
+        reply = UpdatePrivacy(seed=1, clipping_norm=1.0)(message, state(), lambda *_, error=error: error)
+        assert (reply.error.code, reply.error.reason) == (2, "training failed on this client")
+
+
+def state():
+    return Context(run_id=1, node_id=7, node_config={"partition-id": 0}, state=RecordDict(), run_config={})

@@ -78,7 +78,6 @@ def heard(task_identity):
             encoding=ENCODING,
             metrics=("loss",),
             server_round=number,
-            rng=np.random.default_rng(0),
         )
         expected = sum(payload(c) for c in range(CLIENTS) if c != LOST)
         np.testing.assert_allclose(collected.total, expected, atol=CLIENTS / ENCODING.scale, rtol=1e-9)
@@ -92,17 +91,20 @@ def vectors(heard):
     return np.array(found).reshape(ROUNDS, CLIENTS, SIZE + 2)
 
 
-def test_the_server_gets_keys_sealed_shares_masked_vectors_and_shares_and_nothing_else(heard):
-    assert len(heard) == ROUNDS * (4 * CLIENTS - 1)
+def test_the_server_gets_keys_sealed_shares_masked_vectors_signatures_and_shares_and_nothing_else(heard):
+    assert len(heard) == ROUNDS * (5 * CLIENTS - 2)  # who is lost in stage 2 is not asked in the last two
     for reply in heard:
         assert reply.has_content() and not reply.content.metric_records
         if reply.metadata.message_type == wire.TRAIN_TYPE:
-            assert list(reply.content) == [wire.MASKED] and list(reply.content[wire.MASKED]) == [wire.VECTOR]
+            assert list(reply.content) == [wire.MASKED, wire.RECORD] and list(reply.content[wire.MASKED]) == [
+                wire.VECTOR
+            ]
+            assert list(reply.content[wire.RECORD]) == [wire.SIGNATURE]
             continue
         assert list(reply.content) == [wire.RECORD]
         sizes = {len(value) for value in reply.content[wire.RECORD].values()}  # bytes each, no numbers
         assert all(isinstance(value, bytes) for value in reply.content[wire.RECORD].values())
-        assert sizes <= {32, 33, wire.SEALED_BYTES, wire.KEYS_BYTES}
+        assert sizes <= {32, 33, 64, wire.SEALED_BYTES, wire.KEYS_BYTES}
 
 
 def test_no_neighbour_gives_out_both_shares(heard):

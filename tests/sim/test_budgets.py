@@ -258,7 +258,7 @@ def test_the_noise_is_the_same_in_every_process(scenario):
         ([*DISTRIBUTED[:2]], 'Set aggregation.protocol = "secagg"'),
         ([*DISTRIBUTED[:2], "aggregation.protocol=ckks"], 'Set aggregation.protocol = "secagg"'),
         (["aggregation.colluding=1"], "a server that sees every update needs nobody's help"),
-        (["aggregation.protocol=secagg", "aggregation.colluding=3"], "aggregation: "),
+        (["aggregation.protocol=secagg", "aggregation.colluding=3"], "3 of them colluding"),
         (["aggregation.protocol=ckks", "federation.participation=0.5"], "Raise federation.participation"),
         (
             ["aggregation.protocol=secagg", "aggregation.largest_weight=3"],

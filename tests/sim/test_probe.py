@@ -51,7 +51,7 @@ def plain(deviating, quiet, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def summed(deviating):
-    return changed(deviating, {"aggregation": {"protocol": "secagg"}})
+    return changed(deviating, {"aggregation": {"protocol": "ckks"}})
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,16 @@ def with_noise(scenario, **record):
     return changed(scenario, {"privacy": {"record": {"sampling_rate": 1.0, **record}}})
 
 
-def test_suppression_through_real_secure_aggregation_gives_the_victims_update_up_to_rounding(summed, masked):
+def test_clients_that_compare_what_they_were_sent_unmask_no_sum_of_different_models(deviating, quiet, tmp_path):
+    """Masks alone do not prevent suppression, which the next test shows in encrypted sums."""
+    one = {"names": ["gradient-suppression", "gradient-ascent"], "probes": {**SMALL, "isolated": 1}}
+    scenario = changed(deviating, {"aggregation": {"protocol": "secagg"}, "attacks": one})
+    found = {probe.attack: probe for probe in probes(scenario, federated(scenario, quiet, tmp_path), "train")}
+    assert "did not sign that it was sent what client" in found["gradient-suppression"].refused
+    assert found["gradient-suppression"].mean is None and found["gradient-ascent"].mean is not None
+
+
+def test_suppression_through_real_encrypted_sums_gives_the_victims_update_up_to_rounding(summed, masked):
     found = [p for p in probes(summed, masked, "train") if p.attack == suppression.NAME]
     assert len(found) == 2
     clients = federation_of(summed).clients

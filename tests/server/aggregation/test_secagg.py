@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from clients.aggregation import wire
 from clients.aggregation.fixed_point import FixedPoint
+from clients.aggregation.graph import Rules, graph, neighbourhood
 from clients.aggregation.masks import make_keyrings
 from clients.aggregation.payload import unpack
 from clients.aggregation.secagg import SecAggMod
 from server.aggregation import RoundRefusedError
-from server.aggregation.graph import Rules, harary, neighbourhood
 from server.aggregation.secagg import collect
 from sim.engines.inprocess import FIRST_NODE_ID, InProcessGrid
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("task_identity")
 SIZE = 7
 RINGS = make_keyrings(20)
 WHOLE = FixedPoint(1.0, 2.0**20)  # payloads here are whole numbers, so sums are exact
-KINDS = [wire.ADVERTISE_TYPE, wire.SHARE_TYPE, wire.TRAIN_TYPE, wire.UNMASK_TYPE]
+KINDS = [wire.ADVERTISE_TYPE, wire.SHARE_TYPE, wire.TRAIN_TYPE, wire.CONSISTENCY_TYPE, wire.UNMASK_TYPE]
 MODEL = ArrayRecord({"a": Array(np.arange(4, dtype=np.float32).reshape(2, 2)), "b": Array(np.ones(3, np.float32))})
 
 
@@ -33,8 +33,8 @@ def payload(client):
     return (client + 2) * np.array([*update(client), client % 5, 1])
 
 
-def toy_client(encoding=WHOLE, metrics=("loss",), train=None):
-    app = ClientApp(mods=[SecAggMod(RINGS.__getitem__, encoding, metrics, seed=1)])
+def toy_client(encoding=WHOLE, metrics=("loss",), train=None, rules=None):
+    app = ClientApp(mods=[SecAggMod(RINGS.__getitem__, encoding, metrics, seed=1, rules=rules or Rules())])
     wire.register(app)
 
     @app.train()
@@ -106,27 +106,27 @@ FAULTS = {
 }
 
 
-def run(clients, faults=(), rules=None, app=None, number=1, seed=0, grid=None, **more):
-    grid = grid or FaultyGrid(app or toy_client(), clients, faults)
+def run(clients, faults=(), rules=None, app=None, number=1, grid=None, **more):
+    grid = grid or FaultyGrid(app or toy_client(rules=rules), clients, faults)
     content = RecordDict({"arrays": MODEL, "config": ConfigRecord({"server-round": number})})
     sent = [Message(content, dst_node_id=node, message_type="train") for node in grid.get_node_ids()]
     nodes = {client: FIRST_NODE_ID + client for client in range(clients)}
-    arguments = {"encoding": WHOLE, "metrics": ("loss",), "rng": np.random.default_rng(seed)} | more
+    arguments = {"encoding": WHOLE, "metrics": ("loss",)} | more
     return collect(grid, sent, nodes=nodes, server_round=number, rules=rules, **arguments)
 
 
-def outcome(clients, faults, rules, seed):
+def outcome(clients, faults, rules, number):
     """What must come out: the clients in the sum, or the stage at which the round is refused."""
-    lost = [{c for (s, c) in faults if s == stage} for stage in range(4)]
+    lost = [{c for (s, c) in faults if s == stage} for stage in range(5)]
     there = [c for c in range(clients) if c not in lost[0]]
     try:
         size = neighbourhood(len(there), rules)
     except ValueError:
         return 0
-    graph = harary(there, size.neighbours, np.random.default_rng(seed))
+    near = graph(there, number, size.neighbours)
 
     def left(client, among):
-        return len(graph[client] & set(among))
+        return len(near[client] & set(among))
 
     shared = [c for c in there if c not in lost[1]]
     while any(left(c, shared) < size.threshold for c in shared):
@@ -134,21 +134,23 @@ def outcome(clients, faults, rules, seed):
     if not shared:
         return 1
     sum_of = [c for c in shared if c not in lost[2]]
-    for stage, answering in ((2, sum_of), (3, [c for c in sum_of if c not in lost[3]])):
+    signed = [c for c in sum_of if c not in lost[3]]
+    for stage, answering in ((2, sum_of), (3, signed), (4, [c for c in signed if c not in lost[4]])):
         needed = [c for c in shared if c in sum_of or left(c, sum_of)]
-        if not answering or any(left(c, answering) < size.threshold for c in needed):
+        few = len(sum_of) < rules.fewest or (stage < 4 and len(answering) < size.quorum)
+        if not answering or few or any(left(c, answering) < size.threshold for c in needed):
             return stage
     return sum_of
 
 
-def check(clients, faults, rules, seed, **more):
-    expected = outcome(clients, faults, rules, seed)
+def check(clients, faults, rules, number, **more):
+    expected = outcome(clients, faults, rules, number)
     if isinstance(expected, int):
         with pytest.raises(RoundRefusedError, match=f"refused at stage {expected}, ") as refused:
-            run(clients, faults, rules, seed=seed, **more)
+            run(clients, faults, rules, number=number, **more)
         assert set(refused.value.dropped) <= {FIRST_NODE_ID + c for c in range(clients)}
         return expected
-    collected = run(clients, faults, rules, seed=seed, **more)
+    collected = run(clients, faults, rules, number=number, **more)
     assert [node - FIRST_NODE_ID for node in collected.survivors] == expected
     assert collected.total.tolist() == sum(payload(c) for c in expected).tolist()
     assert collected.dropped.keys() == {FIRST_NODE_ID + c for c in range(clients)} - set(collected.survivors)
@@ -165,7 +167,7 @@ def test_a_round_by_hand():
 
 
 @pytest.mark.parametrize("fault", sorted(FAULTS))
-@pytest.mark.parametrize("stage", range(4))
+@pytest.mark.parametrize("stage", range(5))
 def test_whatever_a_client_does_wrong_it_is_left_out(stage, fault):
     expected = check(6, {(stage, 2): fault}, Rules(), 0)
     assert expected == ([0, 1, 3, 4, 5] if stage < 3 else list(range(6)))
@@ -184,13 +186,13 @@ def test_the_sum_over_the_survivors_is_exact_or_the_round_is_refused(data):
         ),
         "rules",
     )
-    where = st.tuples(st.integers(0, 3), st.integers(0, clients - 1))
+    where = st.tuples(st.integers(0, 4), st.integers(0, clients - 1))
     faults = data.draw(st.dictionaries(where, st.sampled_from(sorted(FAULTS)), max_size=3), "faults")
-    check(clients, faults, rules, data.draw(st.integers(0, 3), "seed"))
+    check(clients, faults, rules, data.draw(st.integers(0, 3), "round"))
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 19)), max_size=9), st.sampled_from([4, 6, 8, 19]))
+@given(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 19)), max_size=9), st.sampled_from([4, 6, 8, 19]))
 def test_sparse_graphs_survive_drop_outs_too(where, neighbours):
     check(20, dict.fromkeys(where, "silence"), Rules(neighbours=neighbours), 1)
 
@@ -218,37 +220,48 @@ def test_the_refusal_names_stage_counts_threshold_and_who_is_lost():
 def test_rounds_follow_each_other_on_the_same_clients_also_after_a_refusal():
     grid = FaultyGrid(toy_client(), 5)
     assert run(5, grid=grid, number=1).total.tolist() == sum(map(payload, range(5))).tolist()
-    grid.faults = {(3, c): "silence" for c in range(3)}
-    with pytest.raises(RoundRefusedError, match="stage 3, unmask: 2 of 5 clients are left"):
+    grid.faults = {(4, c): "silence" for c in range(3)}
+    with pytest.raises(RoundRefusedError, match="stage 4, unmask: 2 of 5 clients are left"):
         run(5, grid=grid, number=2)
     grid.faults = {(2, 0): "silence"}
     assert run(5, grid=grid, number=3).total.tolist() == sum(map(payload, range(1, 5))).tolist()
+    with pytest.raises(RoundRefusedError, match="round 3 is over"):
+        run(5, grid=grid, number=3)
 
 
-def test_the_sum_does_not_depend_on_keys_graph_or_order():
-    assert len({run(7, rules=Rules(neighbours=4), seed=seed).total.tobytes() for seed in range(3)}) == 1
+def test_the_sum_does_not_depend_on_keys_or_graph():
+    assert len({run(7, rules=Rules(neighbours=4), number=number).total.tobytes() for number in range(3)}) == 1
 
 
 def test_nothing_is_unmasked_if_the_callback_raises():
-    seen, grid = [], FaultyGrid(toy_client(), 4, {(2, 3): "silence"})
+    rules = Rules(threshold=0.5)
+    seen, grid = [], FaultyGrid(toy_client(rules=rules), 4, {(2, 3): "silence"})
 
     def stop(survivors):
         seen.extend(survivors)
         raise RuntimeError("budget spent")
 
     with pytest.raises(RuntimeError, match="budget spent"):
-        run(4, grid=grid, before_unmask=stop, rules=Rules(threshold=0.5))
-    assert seen == [1000, 1001, 1002] and not [entry for entry in grid.log if entry[0] == 3]
+        run(4, grid=grid, before_unmask=stop, rules=rules)
+    assert seen == [1000, 1001, 1002] and not [entry for entry in grid.log if entry[0] == 4]
 
 
-def test_two_clients_can_hide_behind_each_other_and_one_cannot():
-    assert run(2).total.tolist() == (payload(0) + payload(1)).tolist()
-    with pytest.raises(RoundRefusedError, match="a sum over fewer than two"):
-        run(1)
-    with pytest.raises(RoundRefusedError, match="stage 2"):
-        run(2, {(2, 1): "silence"})
-    with pytest.raises(RoundRefusedError, match="stage 0, advertise keys: 0 clients: a sum over fewer than two"):
+def test_three_clients_can_hide_behind_each_other_and_two_cannot():
+    assert run(3).total.tolist() == (payload(0) + payload(1) + payload(2)).tolist()
+    for clients in (1, 2):
+        with pytest.raises(RoundRefusedError, match=rf"{clients} clients, 0 of them colluding: .*; it takes 3"):
+            run(clients)
+    with pytest.raises(RoundRefusedError, match="stage 0, advertise keys: 0 clients"):
         run(3, {(0, c): "silence" for c in range(3)})
+
+
+@pytest.mark.parametrize(("colluding", "clients"), [(0, 3), (1, 5), (2, 7)])
+def test_three_honest_clients_are_left_in_a_sum_or_it_is_refused(colluding, clients):
+    rules, left = Rules(colluding=colluding), 2 + colluding
+    lost = {(2, client): "silence" for client in range(clients - left)}
+    with pytest.raises(RoundRefusedError, match=rf"{left} of {clients} clients are left, and a sum takes {left + 1}"):
+        run(clients, lost, rules)
+    assert len(run(clients, rules=rules).survivors) == clients
 
 
 def test_no_more_clients_than_the_fixed_point_was_planned_for():
@@ -312,7 +325,7 @@ NANS = ArrayRecord({"a": Array(np.full((2, 2), np.nan)), "b": Array(np.ones(3))}
     [
         (raising(KeyError("patient 0.73")), "KeyError"),
         (raising(ValueError("patient 0.73")), "ValueError"),
-        (error_reply, "training failed on the client"),
+        (error_reply, "training failed on this client"),
         (spoiled_training(HUGE), "beyond the limit of the fixed point"),
         (spoiled_training(NANS), "not finite"),
         (spoiled_training(ArrayRecord([np.ones(2)])), "2 values, the model 7"),
