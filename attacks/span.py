@@ -18,7 +18,7 @@ Inputs = Float[np.ndarray, "records positions inputs"]
 Values = Float[np.ndarray, " records"]
 
 HALF_STEP = 2.0**-24  # largest relative error of rounding to float32
-MARGIN = 4.0  # times the noise's largest singular value, from which on a direction is taken for signal
+MARGIN = 4.0  # times the noise, from which on a direction is taken for one of the inputs'
 MOST_ROUNDING = 64.0  # times rounding once a round: what thousands of local steps may leave of it
 _ROOM = 1.1  # over the limit for large matrices, where the noise's largest singular value ends
 _DECAY_FITS, _PENCIL = 6, 400
@@ -27,7 +27,7 @@ _LEAST = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Singular values and right singular vectors of stacked updates, and the largest value that noise alone gives."""
+    """Singular values and right singular vectors of stacked updates, and about the largest that noise alone gives."""
 
     values: Float[np.ndarray, " directions"]
     vectors: Float[np.ndarray, "directions inputs"]
@@ -38,18 +38,18 @@ class Span:
     @property
     def rank(self) -> int:
         """Directions that stand out of the noise."""
-        return int((self.values > self.noise).sum())
+        return int((self.values > MARGIN * self.noise).sum())
 
     @property
     def inside(self) -> float:
         """The least `log_share` of whatever lies in the span, where the span is known; else minus infinity.
 
-        With s_k the smallest singular value above the noise s, what lies in the true span keeps at most (s / s_k)^2 of
-        its length after shrinking, and (s / MARGIN / s_k)^2 for the tilt that noise gives the span (Wedin 1972).
+        With s_k the smallest singular value that stands out of the noise s, what lies in the true span keeps at most
+        (s / s_k)^2 of its length after shrinking, and as much for the tilt that noise gives the span (Wedin 1972).
         """
         if not self.complete or not self.rank:
             return -np.inf
-        return float(2 * np.log(self.values[self.rank - 1] / self.noise) - np.log1p(MARGIN**-2))
+        return float(2 * np.log(self.values[self.rank - 1] / self.noise) - np.log(2))
 
     def log_share(self, x: Inputs) -> Values:
         """Log of the largest share of the updates' energy, noise as the unit, that each record can account for.
@@ -86,7 +86,8 @@ def span_of_rounds(blocks: Sequence[Rows], rounding: float) -> Span:
         signal = found.vectors[: found.rank]
         outside = blocks[-1] - (blocks[-1] @ signal.T) @ signal
         alone = found.rank < min(found.moved, sum(map(len, blocks[:-1])))
-        if alone and found.noise <= MARGIN * MOST_ROUNDING * floor and np.linalg.norm(outside, 2) <= found.noise:
+        clean = found.noise <= MOST_ROUNDING * floor and np.linalg.norm(outside, 2) <= MARGIN * found.noise
+        if alone and clean:
             return replace(found, complete=True)
     return span(np.concatenate(blocks), rounding)
 
@@ -97,7 +98,7 @@ def _span(rows: Rows, rounding: float) -> tuple[Span, float]:
     moved, values, vectors = int(np.abs(rows).any(axis=0).sum()), *_principal(rows)
     floor = float(np.hypot(edge(rounding, len(rows), moved), HALF_STEP * np.linalg.norm(values) / np.sqrt(3)))
     noise = max(noise_edge(values, len(rows), moved), floor, _LEAST)
-    return Span(values, vectors, MARGIN * noise, moved), max(floor, _LEAST)
+    return Span(values, vectors, noise, moved), max(floor, _LEAST)
 
 
 def edge(deviation: float, rows: int, inputs: int) -> float:
