@@ -61,6 +61,12 @@ RECOVERIES: dict[str, Recovery] = {
             "Hu et al. 2021, arXiv 2109.05659",
         ),
         Recovery(
+            "members-counted",
+            "How many records each client trained on: the rank of its updates",
+            "updates of single clients, by SGD, a first layer that is linear",
+            "our own; row spans as in ProjRes, arXiv 2604.21197",
+        ),
+        Recovery(
             "property-inference",
             "Which clients have a property that the task never asked for",
             "updates of single clients",

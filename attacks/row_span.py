@@ -50,7 +50,7 @@ def run(observation: Observation, rng: np.random.Generator) -> Guess:
     first = _first(observation)
     if first is None or first.patches:
         return _later(observation, joined, rng)
-    spans = {client: first_span(observation, first, client, joined[client]) for client in joined}
+    spans = {client: _first_span(observation, first, client, joined[client]) for client in joined}
     return _judged(
         observation,
         [_Look(first, observation.rounds[0].weights, spans)],
@@ -112,7 +112,25 @@ def device(observation: Observation, rng: np.random.Generator) -> Guess:
     return _judged(owner, looks, rng)
 
 
-def first_span(observation: Observation, first: Layer, client: int, positions: Sequence[int]) -> Span:
+def count_members(observation: Observation) -> dict[int, Counted]:
+    """How many records each client trained on: the rank of its first layer's updates, rounding left out.
+
+    Unit: client. Vantage: a server that sees single updates. The rank is no more than the number of members, inputs or
+    rows; where one more round adds nothing to it, it is the number of members whose inputs are independent. It needs
+    SGD. Raises VantageLacksError where the first layer is not linear, steps are Adam's, or no client has a round.
+    """
+    first = _first_or_refuse("members-counted", observation)
+    if observation.recipe.optimizer != "sgd":
+        need = "updates by SGD"
+        raise VantageLacksError(f"attack 'members-counted' needs {need}: Adam's steps have no rank to count", need)
+    clients = {client for seen in observation.rounds for client in seen.updates}
+    owned = replace(observation, client=np.array(sorted(clients), dtype=np.int64))
+    joined = took_part("members-counted", owned)
+    spans = {client: _first_span(observation, first, client, joined[client]) for client in sorted(joined)}
+    return {client: Counted(each.rank, each.complete and each.rank < each.moved) for client, each in spans.items()}
+
+
+def _first_span(observation: Observation, first: Layer, client: int, positions: Sequence[int]) -> Span:
     """The span of a client's updates of the first layer, in all the rounds in which it took part."""
     picked = _picked([observation.rounds[position] for position in positions], first)
     blocks, rounding = _blocks(observation, first, picked, [seen.updates[client] for seen in picked])
@@ -120,10 +138,12 @@ def first_span(observation: Observation, first: Layer, client: int, positions: S
     return span_of_rounds(blocks, rounding) if exact else span(np.concatenate(blocks), rounding)
 
 
-def first_linear(observation: Observation) -> Layer | None:
-    """The model's first layer, if it is linear: its inputs are the records."""
-    found = _first(observation)
-    return None if found is None or found.patches else found
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many members a client's updates show; `complete`: and no more, as far as one more round can tell."""
+
+    members: int
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +294,11 @@ def _first(observation: Observation) -> Layer | None:
 
 
 def _first_or_refuse(attack: str, observation: Observation) -> Layer:
-    found = first_linear(observation)
-    if found is None:
+    found = _first(observation)
+    if found is None or found.patches:
         need = "first layer that is linear"
-        raise VantageLacksError(f"attack '{attack}' needs a {need}: this model's inputs are not records", need)
+        has = f"patches of {found.inputs - (found.bias is not None)} values" if found else "no records"
+        raise VantageLacksError(f"attack '{attack}' needs a {need}: the inputs of this model's are {has}", need)
     return found
 
 

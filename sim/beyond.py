@@ -13,7 +13,15 @@ from sim.data.federation import Federation
 from sim.folder import RunFolder
 from sim.observe import Target
 from sim.progress import Progress
-from sim.results import LabelResult, ParticipationResult, PropertyResult, ReconstructionResult, Refusal, SourceResult
+from sim.results import (
+    CountResult,
+    LabelResult,
+    ParticipationResult,
+    PropertyResult,
+    ReconstructionResult,
+    Refusal,
+    SourceResult,
+)
 from sim.scenario import Scenario
 
 
@@ -24,6 +32,7 @@ class Beyond:
     reconstructions: list[ReconstructionResult] = field(default_factory=list)
     labels: list[LabelResult] = field(default_factory=list)
     sources: list[SourceResult] = field(default_factory=list)
+    counts: list[CountResult] = field(default_factory=list)
     properties: list[PropertyResult] = field(default_factory=list)
     participations: list[ParticipationResult] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
@@ -67,6 +76,7 @@ def _attempts(
             reconstruct.invert_classes(scenario, folder, observation, federation)
         ),
         inference.SOURCE: lambda: found.sources.append(inference.name_sources(observation, federation)),
+        inference.COUNT: lambda: found.counts.append(inference.count(observation, federation)),
         inference.PROPERTY: lambda: found.properties.append(inference.find_property(*given)),
     }
 

@@ -1,4 +1,4 @@
-"""What updates tell of clients: whose a record is, and which clients are of a kind that no label names."""
+"""What updates tell of clients: whose a record is, how many each has, and which are of a kind that no label names."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from attacks import source
 from attacks.broadcast import MAX_ROUNDS
 from attacks.observation import Observation, Records, ServerRound, VantageLacksError
 from attacks.property_inference import PropertyGuess, Simulation, infer
+from attacks.row_span import count_members
 from clients.randomness import generator
 from sim.data.federation import ClientData, Federation
 from sim.given import fresh_model
 from sim.noise import strengths
 from sim.recipe import local
 from sim.reconstruct import participants
-from sim.results import PropertyResult, SourceResult
+from sim.results import CountResult, PropertyResult, SourceResult
 from sim.scenario import Scenario
 from sim.score import clopper_pearson, score
 
-SOURCE, PROPERTY = "source-inference", "property-inference"
+SOURCE, PROPERTY, COUNT = "source-inference", "property-inference", "members-counted"
 FEWEST = 5  # clients with a property, and without it, that an AUC is measured on
 MUCH = 2.0  # times its share that makes a class one that a client has a property of
 
@@ -72,6 +73,26 @@ def name_sources(observation: Observation, federation: Federation) -> SourceResu
         largest=float(np.unique(truth[member], return_counts=True)[1].max() / of),
         held_out_accuracy=held / of_held,
         held_out_ci=clopper_pearson(held, of_held),
+        cpu_seconds=round(seconds, 3),
+    )
+
+
+def count(observation: Observation, federation: Federation) -> CountResult:
+    """How many members each client has, and for how many that is right. Raises as `count_members` does."""
+    started = time.process_time()
+    found = count_members(observation)
+    seconds = time.process_time() - started
+    true = {client.client: int(client.member.sum()) for client in federation.clients}
+    errors = {client: each.members - true[client] for client, each in found.items()}
+    complete = [abs(errors[client]) for client, each in found.items() if each.complete]
+    return CountResult(
+        attack=COUNT,
+        vantage=observation.vantage,
+        clients=len(found),
+        complete=len(complete),
+        right=complete.count(0),
+        at_least=sum(errors[client] <= 0 for client, each in found.items() if not each.complete),
+        largest_error=max(complete, default=None),
         cpu_seconds=round(seconds, 3),
     )
 

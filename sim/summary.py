@@ -106,6 +106,7 @@ def summarise(
         reconstructions=beyond.reconstructions,
         labels=beyond.labels,
         sources=beyond.sources,
+        counts=beyond.counts,
         participations=beyond.participations,
         properties=beyond.properties,
         calibration_leak=calibration_leak(scenario, folder),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sim.report import words
 from sim.results import (
+    CountResult,
     LabelResult,
     ParticipationResult,
     PropertyResult,
@@ -39,6 +40,7 @@ def lines(results: Results) -> list[Line]:
         *(_records(rows) for rows in by_attack(results).values()),
         *([_labels(results.labels)] if results.labels else []),
         *map(_source, results.sources),
+        *map(_count, results.counts),
         *(_property(row, len(results.properties)) for row in results.properties),
         *(_participation(row, len(results.participations)) for row in results.participations),
     ]
@@ -57,6 +59,7 @@ def sentences(results: Results) -> Iterator[str]:
             f" the class mix of the attacker's own records gives {guessed}."
         )
     yield from map(_source_said, results.sources)
+    yield from map(_count_said, results.counts)
     yield from (_property_said(row, len(results.properties)) for row in results.properties)
     yield from (_participation_said(row, len(results.participations)) for row in results.participations)
 
@@ -142,6 +145,23 @@ def _source(row: SourceResult) -> Line:
     result = f"{_rate(row.accuracy, row.ci)} right; guessing {words.percent(_blind(row))}"
     seen = f"{row.records:,} members' records, {row.clients} clients"
     return Line(row.attack, row.vantage, seen, result, bad=row.ci[0] > max(_blind(row), row.held_out_ci[1]))
+
+
+def _count(row: CountResult) -> Line:
+    result = f"{row.right} of {row.clients} counted right, {row.clients - row.complete} counted as a least"
+    return Line(row.attack, row.vantage, f"updates of {row.clients} clients", result, bad=row.right > 0)
+
+
+def _count_said(row: CountResult) -> str:
+    if not row.complete:
+        return (
+            f"How many records a client has: {row.attack} finds a least number for each of {row.clients} clients, and"
+            f" holds for {row.at_least} of them; that there are no more it cannot see here."
+        )
+    return (
+        f"How many records a client has: the rank of its updates is that number for {row.right} of the {row.complete}"
+        f" clients of {row.clients} whose updates leave no room for more ({row.attack}), whatever clients report."
+    )
 
 
 def _blind(row: SourceResult) -> float:

@@ -1,6 +1,7 @@
 """The results document, `results.json`: one typed model, from which its JSON Schema is made."""
 
 from sim.results.beyond import (
+    CountResult,
     LabelResult,
     Picture,
     PropertyResult,
@@ -44,6 +45,7 @@ __all__ = [
     "Control",
     "Controls",
     "Cost",
+    "CountResult",
     "DataCard",
     "Detection",
     "EdgeResult",

@@ -110,6 +110,21 @@ class SourceResult(Part):
     cpu_seconds: float
 
 
+class CountResult(Part):
+    """How many records each client trained on, counted from its updates."""
+
+    attack: str
+    vantage: Vantage
+    clients: int = Field(description="with at least one update")
+    complete: int = Field(
+        description="clients whose count the attacker can see to be complete; of others it is a least"
+    )
+    right: int = Field(description="of `complete`: the count is that of the client's members")
+    at_least: int = Field(description="of the others: the client has no fewer members")
+    largest_error: int | None = Field(description="of `complete`, in records; null where there are none")
+    cpu_seconds: float
+
+
 class PropertyResult(Part):
     """Which clients have a property that the task never asked for, told from their updates of one round."""
 

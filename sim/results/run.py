@@ -6,7 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from sim.results.beyond import LabelResult, PropertyResult, ReconstructionResult, RecoveryResult, SourceResult
+from sim.results.beyond import (
+    CountResult,
+    LabelResult,
+    PropertyResult,
+    ReconstructionResult,
+    RecoveryResult,
+    SourceResult,
+)
 from sim.results.deviating import ProbeResult, TamperingResult
 from sim.results.edge import Calibration, CalibrationLeak, EdgeResult, LitertVerdict
 from sim.results.membership import AttackResult, AttackRow, Comparison, Controls, ParticipationResult, Refusal
@@ -46,6 +53,7 @@ class Results(Part):
     reconstructions: list[ReconstructionResult] = Field([])
     labels: list[LabelResult] = Field([])
     sources: list[SourceResult] = Field([])
+    counts: list[CountResult] = Field([])
     properties: list[PropertyResult] = Field([])
     calibration_leak: list[CalibrationLeak] = Field([], description="empty where public records set the ranges")
     probes: list[ProbeResult] = Field([], description="what deviating from the protocol cost the server")

@@ -10,6 +10,7 @@ from torch import nn
 from attacks.layer_inputs import layer_inputs, layers
 from attacks.observation import Observation, Recipe, Records, ServerRound, VantageLacksError
 from attacks.registry import launch
+from attacks.row_span import count_members
 from attacks.span import Span, noise_edge, span, span_of_rounds, without_decay
 from clients.training import TrainingConfig, train
 from clients.weights import load_vector, to_vector
@@ -161,3 +162,19 @@ def test_a_model_without_a_linear_first_layer_has_no_sums_to_look_at(data):
     lacking = replace(observation, architecture=conv, candidates=Records(x, observation.candidates.y))
     with pytest.raises(VantageLacksError, match="'row-span-sums' needs a first layer that is linear"):
         launch("row-span-sums", lacking, np.random.default_rng(0))
+
+
+def test_the_rank_of_updates_is_the_number_of_members(data):
+    found = count_members(seen(data, TrainingConfig(**SGD)))
+    assert [(each.members, each.complete) for each in found.values()] == [(HELD // 2, True)] * 3
+
+
+def test_one_round_shows_no_more_members_than_units(data):
+    found = count_members(seen(data, TrainingConfig(**SGD), rounds=1))
+    assert all(each.members <= UNITS and not each.complete for each in found.values())
+
+
+def test_adam_leaves_no_rank_to_count(data):
+    observation = replace(seen(data, TrainingConfig(**SGD), rounds=1), recipe=Recipe("adam"))
+    with pytest.raises(VantageLacksError, match="'members-counted' needs updates by SGD"):
+        count_members(observation)

@@ -38,7 +38,10 @@ batch_size = 8
 learning_rate = 0.5
 weight_decay = 0.01
 [attacks]
-names = ["loss", "linear-recovery", "label-recovery", "class-inversion", "source-inference", "property-inference"]
+names = [
+    "loss", "linear-recovery", "label-recovery", "class-inversion", "source-inference", "members-counted",
+    "property-inference",
+]
 victims = 6
 """
 SIZES = {1: 1, 2: 1, 5: 1, 3: 3, 0: 4, 4: 4}  # members of each client with this seed, fewest first
@@ -162,11 +165,12 @@ def test_all_of_them_in_one_go_with_refusals(plain, quiet):
     found = beyond_membership(scenario, folder, federation_of(scenario), [target], quiet)
     assert {row.attack for row in found.reconstructions} == {"linear-recovery", "class-inversion"}
     assert len(found.labels) == 6 and found.refused == []
-    (source,), (prop,) = found.sources, found.properties
+    (source,), (prop,), (count,) = found.sources, found.properties, found.counts
+    assert (count.clients, count.complete + count.at_least) == (6, 6) and count.right == count.complete
     assert source.records == sum(SIZES.values()) and source.chance == pytest.approx(1 / 6)
     assert source.largest == pytest.approx(4 / 14) and source.ci[0] <= source.accuracy <= source.ci[1]
     assert prop.auc is None and prop.holding < inference.FEWEST and prop.simulated == 200
-    fields = ("reconstructions", "labels", "sources", "properties")
+    fields = ("reconstructions", "labels", "sources", "counts", "properties")
     assert all(row == type(row).model_validate_json(row.model_dump_json()) for f in fields for row in getattr(found, f))
     assert set(fields) <= set(Results.model_fields)
 

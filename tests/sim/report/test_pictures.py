@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sim.report import beyond, page
 from sim.report.pictures import drawn, picture, png
-from sim.results import LabelResult, PropertyResult, ReconstructionResult, SourceResult, Spread, Triple
+from sim.results import CountResult, LabelResult, PropertyResult, ReconstructionResult, SourceResult, Spread, Triple
 from sim.table import render
 
 from .conftest import make_run, with_findings
@@ -132,6 +132,16 @@ def test_sentences_follow_the_figures():
 def test_whose_a_record_is_is_held_against_records_never_trained_on():
     assert said(sources=[source((0.4, 0.6), (0.1, 0.2))])[0].endswith("tell more than the clients' habits do.")
     assert said(sources=[source((0.4, 0.6), (0.3, 0.5))])[0].endswith("gives it away is not shown.")
+
+
+def test_counts_are_exact_or_a_least():
+    row = CountResult(
+        attack="members-counted", vantage="server", clients=6, complete=5, right=4, at_least=1, largest_error=1,
+        cpu_seconds=1,
+    )  # fmt: skip
+    assert "that number for 4 of the 5 clients of 6 whose updates" in said(counts=[row])[0]
+    least = row.model_copy(update={"complete": 0, "right": 0, "at_least": 6, "largest_error": None})
+    assert "finds a least number for each of 6 clients, and holds for 6 of them" in said(counts=[least])[0]
 
 
 def test_a_property_is_told_not_told_or_not_measurable():
