@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 Output = Literal["logits", "probabilities"]
-Numbers = Literal["int8", "int16", "float32"]
+Numbers = Literal["int8", "int16", "uint8", "float32"]
 Shape = tuple[int, ...]
 Levels = Shaped[np.ndarray, "records ..."]  # numbers as the file takes them: those of a port
-NUMBERS: Final[tuple[Numbers, ...]] = ("int8", "int16", "float32")
+NUMBERS: Final[tuple[Numbers, ...]] = ("int8", "int16", "uint8", "float32")
 
 
 class ArtifactError(ValueError):
@@ -26,7 +26,7 @@ class ArtifactError(ValueError):
 
 @dataclass(frozen=True)
 class Port:
-    """One end of a model: its shape, channels last, with a batch of 1, and how its numbers stand for real ones.
+    """One end of a model: its shape, the batch in front and channels last, and how its numbers stand for real ones.
 
     Of whole numbers real = scale * (level - zero point); of float32 the scale is 1 and the zero point 0.
     """
@@ -65,7 +65,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model with one input and one output, each int8, int16 or float32.
+    """A model with one input and one output, each int8, int16, uint8 or float32, of the same batch.
 
     `answers` says what the numbers of the output mean. Callers keep torch's layout throughout: `quantize_input` moves
     the channels.
@@ -103,6 +103,11 @@ class Artifact:
         itself.
         """
         return self.output.scale if self.answers == "probabilities" and self.output.numbers != "float32" else 0.0
+
+    @property
+    def batch(self) -> int:
+        """How many records the file takes at once; 1 in most files."""
+        return self.input.shape[0]
 
     @property
     def classes(self) -> int:
@@ -152,15 +157,21 @@ def _read(model: bytes, wanted: Output | None) -> Artifact:
     answers = _answers(schema, root, graph)
     if wanted is not None and wanted != answers:
         raise ArtifactError(f"the model answers with {answers}, not {wanted}: export it anew, or say so")
-    return Artifact(model, _port(schema, graph, graph.Inputs(0)), _port(schema, graph, graph.Outputs(0)), answers)
+    source, result = _port(schema, graph, graph.Inputs(0)), _port(schema, graph, graph.Outputs(0))
+    if source.shape[0] != result.shape[0]:
+        raise ArtifactError(
+            f"the model takes shape {source.shape} and gives shape {result.shape}: the first axis is not a batch of "
+            "records, with one answer each"
+        )
+    return Artifact(model, source, result, answers)
 
 
 def _port(schema: Any, graph: Any, index: int) -> Port:  # noqa: ANN401 - generated code, untyped
     tensor = graph.Tensors(index)
     name, quantization = (tensor.Name() or b"").decode(), tensor.Quantization()
     shape = tuple(int(tensor.Shape(axis)) for axis in range(tensor.ShapeLength()))
-    if not shape or shape[0] != 1:
-        raise ArtifactError(f"tensor '{name}' has shape {shape}; a batch of 1 is supported")
+    if not shape or shape[0] < 1:
+        raise ArtifactError(f"tensor '{name}' has shape {shape}; its first axis must be a batch of 1 or more records")
     kinds = {getattr(schema.TensorType, kind.upper()): kind for kind in NUMBERS}
     numbers = kinds.get(tensor.Type())
     if numbers is None:

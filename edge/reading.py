@@ -27,6 +27,7 @@ from edge.tensors import (
     unpacked,
     with_values,
 )
+from edge.tflite.state import listed, states_of
 
 __all__ = [
     "FIXED",
@@ -132,6 +133,10 @@ def read(model: bytes) -> Reading:
     artifact = Artifact.from_bytes(model)
     if artifact.input.numbers == "float32":
         raise ArtifactError("this model computes in floating point: there are no ranges to read")
+    if "uint8" in (artifact.input.numbers, artifact.output.numbers) or artifact.batch != 1:
+        raise ArtifactError("only files with int8 or int16 ends and a batch of 1 are read")
+    if found := states_of(model):
+        raise ArtifactError(f"this model keeps a state between records ({listed(found)}): its ranges are not read")
     graph = unpacked(model)
     kinds = kinds_of(graph)
     return Reading(tuple(_layers(graph, kinds)), tuple(_ranges(graph, kinds)), artifact)

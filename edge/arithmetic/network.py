@@ -11,8 +11,9 @@ import numpy as np
 
 from edge.runtimes.runtime import CannotRunError
 from edge.tensors import kinds_of, unpacked
+from edge.tflite.state import listed, states_of
 
-_SIZES: Final = {"int8": (-128, 127), "int16": (-(1 << 15), (1 << 15) - 1)}
+_SIZES: Final = {"int8": (-128, 127), "int16": (-(1 << 15), (1 << 15) - 1), "uint8": (0, 255)}
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,20 @@ class Network:
 
 
 def network(model: bytes) -> Network:
-    """Read a file. Raises `CannotRunError` for more than one graph, or an operator with more than one output."""
+    """Read a file.
+
+    Raises `CannotRunError` for a state that is kept between records, since they are answered side by side; for more
+    than one graph, a batch of several records, or an operator with more than one output.
+    """
+    if found := states_of(model):
+        raise CannotRunError(f"device-arithmetic cannot run this model: it keeps a state ({listed(found)})")
     whole = unpacked(model)
     if len(whole.subgraphs) != 1:
         raise CannotRunError(f"device-arithmetic cannot run this model: it has {len(whole.subgraphs)} graphs, not one")
     graph = whole.subgraphs[0]
     slots = {index: _slot(whole, tensor, index) for index, tensor in enumerate(graph.tensors)}
+    if slots[int(graph.inputs[0])].shape[:1] != (1,):
+        raise CannotRunError("device-arithmetic cannot run this model: it does not take one record at a time")
     nodes = tuple(_nodes(whole, graph, slots))
     return Network(nodes, slots[int(graph.inputs[0])], slots[int(graph.outputs[0])])
 
@@ -159,5 +168,5 @@ def _nibbles(packed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _number_names() -> dict[int, str]:
     from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
-    known = ("int4", "int8", "int16", "int32", "int64", "float32")
+    known = ("int4", "int8", "int16", "uint8", "int32", "int64", "float32")
     return {getattr(schema.TensorType, name.upper()): name for name in known}

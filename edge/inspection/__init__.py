@@ -13,12 +13,12 @@ from jaxtyping import Float
 from pydantic import ValidationError
 
 from edge import sandbox
-from edge.inspection.found import Inspection, PortFound, Structure, Tried, WorkFound
+from edge.inspection.found import FlawFound, Inspection, PortFound, Structure, Tried, WorkFound
 from edge.inspection.trying import draw, tried
 from edge.inspection.verdict import judge
 from edge.sandbox import Limits, UnusableFileError, parent
 
-__all__ = ["Inspection", "PortFound", "Structure", "Tried", "WorkFound", "inspect", "read"]
+__all__ = ["FlawFound", "Inspection", "PortFound", "Structure", "Tried", "WorkFound", "inspect", "read"]
 
 
 def inspect(
@@ -41,7 +41,7 @@ def inspect(
     if structure.askable:
         rng = rng or np.random.default_rng(0)
         records = draw(structure, macs, limits, rng) if inputs is None else _fitting(inputs, structure)
-    found = tried(model, limits, records)
+    found = tried(model, limits, records, structure.batch if records is not None else 1)
     device_model, verdict = judge(structure, found)
     return Inspection(
         **structure.model_dump(),

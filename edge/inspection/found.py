@@ -45,12 +45,29 @@ class WorkFound(BaseModel):
         return sum(self.macs.values())
 
 
+class FlawFound(BaseModel):
+    """A tensor whose scale does not go with what is around it: see `edge.tflite.scales.Flaw`."""
+
+    model_config = _STRICT
+    graph: Count
+    operator: Count
+    kind: Name
+    tensor: Name
+    value: float
+    wanted: float
+    steps: float
+
+
 class Structure(BaseModel):
     """What is in a file. Counts are over all graphs; ports are the first one's, which a device runs.
 
     `format` is the numbers that its weighted operators compute in, `kind` that or what stands in the way of one record
     in and one answer out. `misread_constants` are those that TFLite Micro turns into wrong numbers. `ends_in` is the
-    operator that makes the output.
+    operator that makes the output. `compiled_for` is the hardware that alone runs the file, or nothing; `flex` are
+    operators of TensorFlow itself. `states` are what is kept from one inference to the next, `unset` variables that are
+    read and never set, `random` the operators that draw. `biases` have another scale than their layer reads them with;
+    `dead` activations have ranges below one step of what they are made of. `open_axes` are those of the first input
+    that have no fixed length, the batch aside.
     """
 
     model_config = _STRICT
@@ -67,6 +84,14 @@ class Structure(BaseModel):
     format: Format
     kind: Kind
     misread_constants: Count
+    compiled_for: Name
+    flex: Names
+    states: Annotated[tuple[Annotated[str, Field(max_length=160, pattern=r"\A[ -~]*\z")], ...], Field(max_length=64)]
+    unset: Names
+    random: Names
+    biases: Annotated[tuple[FlawFound, ...], Field(max_length=64)]
+    dead: Annotated[tuple[FlawFound, ...], Field(max_length=64)]
+    open_axes: Sides
     ends_in: Name
     dynamic_batch: bool
 
@@ -77,9 +102,26 @@ class Structure(BaseModel):
 
     @property
     def askable(self) -> bool:
-        """Whether `edge.sandbox.answers` can ask it: one record in, one answer out, in numbers with one scale."""
-        ports = (*self.inputs, *self.outputs)
-        return len(self.inputs) == len(self.outputs) == 1 and all(_askable(port) for port in ports)
+        """Whether `edge.sandbox.answers` can ask it: one record in, one answer out, in numbers with one scale; or as
+        many answers as records.
+        """
+        return not self.unaskable
+
+    @property
+    def unaskable(self) -> str:
+        """Why it cannot be asked, with the end that stands in the way; nothing where it can be."""
+        if (len(self.inputs), len(self.outputs)) != (1, 1):
+            return f"it has {len(self.inputs)} inputs and {len(self.outputs)} outputs, not one of each"
+        found = next((why for port in (*self.inputs, *self.outputs) if (why := _unaskable(port))), "")
+        source, result = self.inputs[0].shape, self.outputs[0].shape
+        if not found and source[0] != result[0]:
+            return f"it takes shape {source} and gives shape {result}: the first axis is not a batch of records"
+        return found
+
+    @property
+    def batch(self) -> int:
+        """How many records it takes at once. Only for a file that can be asked."""
+        return self.inputs[0].shape[0]
 
 
 class Tried(BaseModel):
@@ -87,6 +129,8 @@ class Tried(BaseModel):
 
     Where it was asked: rows and first labels in which it differs from TFLite Micro on the same input, and by how much
     at the most (in steps of the output, or real numbers where that is floating point). None where not compared.
+    `repeats` is whether records asked again, in another order, got the same answers, and `alone` whether other records
+    in the same batch left them the same. `constant` is whether all records got the same answer.
     """
 
     model_config = _STRICT
@@ -96,6 +140,14 @@ class Tried(BaseModel):
     rows_differing: Count | None = None
     labels_differing: Count | None = None
     largest_difference: float | None = None
+    repeats: bool | None = None
+    alone: bool | None = None
+    constant: bool | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether the runtime takes the file, and what it answers to a record depends on that record alone."""
+        return self.outcome == "takes" and self.repeats is not False and self.alone is not False
 
 
 class Inspection(Structure):
@@ -128,9 +180,12 @@ class Inspection(Structure):
         return next((each for each in self.runtimes if each.runtime == runtime), None)
 
 
-def _askable(port: PortFound) -> bool:
-    if not port.shape or port.shape[0] != 1 or min(port.shape) < 1:
-        return False
-    return port.numbers == "float32" or (
-        port.numbers in ("int8", "int16") and port.scale is not None and 0 < port.scale < float("inf")
-    )
+def _unaskable(port: PortFound) -> str:
+    if not port.shape or min(port.shape) < 1:
+        return f"'{port.name}' has shape {port.shape}, which holds no batch of records"
+    if port.numbers == "float32":
+        return ""
+    if port.numbers not in ("int8", "int16", "uint8"):
+        return f"'{port.name}' is {port.numbers}; int8, int16, uint8 and float32 can be asked"
+    usable = port.scale is not None and 0 < port.scale < float("inf")
+    return "" if usable else f"'{port.name}' is {port.numbers} without one usable scale"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
-from edge.inspection.graph import File, Graph, Operator
+from edge.tflite.parser import File, Graph, Operator
+from edge.tflite.state import assigned, handles_of, states
 
 Format = Literal[
     "int8", "int4", "int16x8", "uint8", "float32", "float16", "dynamic-range", "weight-only", "mixed", "other"
@@ -12,6 +14,7 @@ Format = Literal[
 Kind = Literal[
     "full-int8",
     "int8-float-io",
+    "int8-uint8-io",
     "int16x8",
     "int4",
     "float32",
@@ -20,7 +23,9 @@ Kind = Literal[
     "weight-only",
     "uint8",
     "mixed",
+    "compiled",
     "training",
+    "with-memory",
     "several-ports",
     "control-flow-or-custom",
     "other",
@@ -31,7 +36,14 @@ _WEIGHTED: Final = {
     **dict.fromkeys(("UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN", "RNN"), (2, 0)),
     "TRANSPOSE_CONV": (1, 2),
 }
-_STATEFUL: Final = {"CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
+COMPILERS: Final = {
+    "ethos-u": "an Arm Ethos-U NPU, by Arm's compiler Vela",
+    "edgetpu-custom-op": "a Coral Edge TPU, by edgetpu_compiler",
+    "NeutronGraph": "an NXP eIQ Neutron NPU, by NXP's neutron-converter",
+    "DISPATCH_OP": "the NPU of a phone, by LiteRT's ahead-of-time compiler",
+}
+"""What a custom operator's name says of the hardware that a file was compiled for, and of who compiled it."""
+FLEX: Final = "Flex"  # begins the names of TensorFlow's own operators
 _CONTROL: Final = {"IF", "WHILE", "CALL", "CUSTOM", "DELEGATE"}
 _UNCHANGED: Final = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"}
 _SMALL: Final = {"INT8", "UINT8", "INT4", "UINT4", "INT2"}
@@ -64,15 +76,55 @@ def format_of(file: File) -> Format:
 def kind_of(file: File, numbers: Format) -> Kind:
     """What stands in the way of one record in and one answer out comes first, then the numbers."""
     first, operators = file.graphs[0], {op.kind for graph in file.graphs for op in graph.operators}
-    if operators & _STATEFUL:
+    if compiled_for(file):
+        return "compiled"
+    if _trains(file):
         return "training"
-    if operators & _CONTROL or any(name.startswith("STABLEHLO") for name in operators):
-        return "control-flow-or-custom"
     if (len(first.inputs), len(first.outputs)) != (1, 1):
         return "several-ports"
+    if states(file):
+        return "with-memory"
+    if operators & _CONTROL or any(name.startswith("STABLEHLO") for name in operators):
+        return "control-flow-or-custom"
+    if numbers in _QUANTISED and "UINT8" in _port_types(first):
+        return "int8-uint8-io"
     if numbers in _QUANTISED and "FLOAT32" in _port_types(first):
         return "int8-float-io"
     return "full-int8" if numbers == "int8" else numbers
+
+
+def compiled_for(file: File) -> str:
+    """The hardware that a file was compiled for, and by what; nothing for a file that any runtime may take."""
+    customs = [op.custom for graph in file.graphs for op in graph.operators if op.kind == "CUSTOM"]
+    found = (made for custom in customs for name, made in COMPILERS.items() if custom.startswith(name))
+    return next(found, "")
+
+
+def flex_operators(file: File) -> tuple[str, ...]:
+    """TensorFlow's own operators in a file: only its Flex delegate runs them."""
+    customs = {op.custom for graph in file.graphs for op in graph.operators if op.kind == "CUSTOM"}
+    return tuple(sorted(custom for custom in customs if custom.startswith(FLEX)))
+
+
+def _trains(file: File) -> bool:
+    """Whether a file learns: it has a signature for that, or several of which one assigns a layer's weights."""
+    if any(key.lower().startswith("train") for key, _ in file.signatures):
+        return True
+    once = {called for graph in file.graphs for op in graph.operators if op.kind == "CALL_ONCE" for called in op.graphs}
+    set_ = {name for number, graph in enumerate(file.graphs) if number not in once for name in assigned(graph)}
+    weights = {name for graph in file.graphs for name in _weight_variables(graph)}
+    return len({graph for _, graph in file.signatures}) > 1 and bool(set_ & weights)
+
+
+def _weight_variables(graph: Graph) -> Iterator[str]:
+    """Resource variables that operators take as their weights."""
+    handles = handles_of(graph)
+    for operator in graph.operators:
+        place = _WEIGHTED.get(operator.kind, (0, 0))[0]
+        if operator.kind in _WEIGHTED and place < len(operator.inputs):
+            maker = _maker(graph, operator.inputs[place], _UNCHANGED)
+            if maker is not None and maker.kind == "READ_VARIABLE" and maker.inputs:
+                yield handles.get(maker.inputs[0], "?")
 
 
 def misread_constants(file: File) -> int:

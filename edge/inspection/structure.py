@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
 
 from edge.inspection import kinds
-from edge.inspection.graph import File, Tensor, parse
+from edge.tflite.parser import File, Tensor, parse
+from edge.tflite.scales import Flaw, dead_activations, wrong_biases
+from edge.tflite.state import random_operators, states, unset
 
 NAME: Final = 80  # characters of a name that are shown
 OPERATORS: Final = 256  # kinds of operators that are shown
@@ -33,7 +36,15 @@ def read(model: bytes) -> dict[str, Any]:
         "format": numbers,
         "kind": kinds.kind_of(file, numbers),
         "misread_constants": kinds.misread_constants(file),
+        "compiled_for": kinds.compiled_for(file),
+        "flex": [printable(name) for name in kinds.flex_operators(file)[:PORTS]],
+        "states": [printable(state.words, 2 * NAME) for state in states(file)[:PORTS]],
+        "unset": [printable(name) for name in unset(file)[:PORTS]],
+        "random": list(random_operators(file)),
+        "biases": [_flaw(each) for each in wrong_biases(file)[:PORTS]],
+        "dead": [_flaw(each) for each in dead_activations(file)[:PORTS]],
         "ends_in": kinds.ends_in(file),
+        "open_axes": _open_axes([first.tensors[index] for index in first.inputs]),
         "dynamic_batch": any(first.tensors[index].signature[:1] == (-1,) for index in first.inputs),
     }
 
@@ -68,6 +79,16 @@ def _port(tensor: Tensor) -> dict[str, Any]:
         "scale": scale if scale is not None and isfinite(scale) else None,
         "zero_point": int(tensor.zero_points[0]) if len(tensor.zero_points) else None,
     }
+
+
+def _flaw(found: Flaw) -> dict[str, Any]:
+    return {**asdict(found), "tensor": printable(found.tensor)}
+
+
+def _open_axes(inputs: list[Tensor]) -> list[int]:
+    """Axes behind the batch that the first input leaves open."""
+    signature = inputs[0].signature if inputs else ()
+    return [axis for axis, side in enumerate(signature[:8]) if side == -1 and axis > 0]
 
 
 def _weights(file: File) -> list[Tensor]:

@@ -14,6 +14,9 @@ from jaxtyping import Float
 from edge.artifact import Artifact, Levels
 from edge.runtimes import arithmetic, lite, qemu, tflm
 from edge.runtimes.runtime import CannotRunError, Runtime, RuntimeMissingError
+from edge.tflite.parser import DamagedError
+
+_COPIED: Final = 64 << 20  # bytes of records, copied to fill batches, that are held at once
 
 __all__ = ["RUNTIMES", "CannotRunError", "Runtime", "RuntimeMissingError", "predict", "run"]
 
@@ -29,10 +32,12 @@ def predict(
     return artifact.dequantize(run(artifact, artifact.quantize_input(x), runtime))
 
 
-def run(artifact: Artifact, inputs: Levels, runtime: str = "tflm") -> Levels:
+def run(artifact: Artifact, inputs: Levels, runtime: str = "tflm", together: bool = False) -> Levels:
     """The answers to already quantised records, (records, classes), as numbers of the output's own format.
 
-    Raises as `predict` does.
+    An answer depends on its record alone: each is asked from a fresh state, and where the file takes several records at
+    once, its whole batch is that record. `together` fills batches with different records instead, the last one with
+    those of the first again: to see whether neighbours matter. Raises as `predict` does.
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime '{runtime}' does not exist; choose one of {', '.join(RUNTIMES)}")
@@ -40,7 +45,22 @@ def run(artifact: Artifact, inputs: Levels, runtime: str = "tflm") -> Levels:
     advice = chosen.missing()
     if advice is not None:
         raise RuntimeMissingError(f"runtime '{runtime}' cannot run here: {advice}")
-    return chosen.run(artifact, inputs)
+    try:
+        return _in_batches(artifact, inputs, chosen, together)
+    except DamagedError as error:
+        raise CannotRunError(str(error)) from error
+
+
+def _in_batches(artifact: Artifact, inputs: Levels, chosen: Runtime, together: bool) -> Levels:
+    batch = artifact.batch
+    if batch == 1 or len(inputs) == 0:
+        return chosen.run(artifact, inputs)
+    if together:
+        filled = np.arange(-(-len(inputs) // batch) * batch) % len(inputs)
+        return chosen.run(artifact, inputs[filled])[: len(inputs)]
+    size = max(1, _COPIED // max(1, batch * inputs[0].nbytes))
+    parts = [inputs[start : start + size] for start in range(0, len(inputs), size)]
+    return np.concatenate([chosen.run(artifact, part.repeat(batch, axis=0))[::batch] for part in parts])
 
 
 RUNTIMES: Final[dict[str, Runtime]] = {

@@ -10,6 +10,7 @@ import numpy as np
 from edge.artifact import Artifact, Levels
 from edge.quiet import quiet_stderr
 from edge.runtimes.runtime import CannotRunError, Runtime, needs
+from edge.tflite.state import needs_fresh_start
 
 
 def _run_litert(artifact: Artifact, inputs: Levels) -> Levels:
@@ -25,20 +26,29 @@ def _run_tflite_runtime(artifact: Artifact, inputs: Levels) -> Levels:
 
 
 def _run(kind: Any, artifact: Artifact, inputs: Levels) -> Levels:  # noqa: ANN401 - untyped libraries
-    """One record at a time: batches fail where a shape is fixed."""
+    """One batch of the file's own size at a time: others fail where a shape is fixed."""
+    fresh, batch = needs_fresh_start(artifact.model), artifact.batch
+    outputs = np.empty((len(inputs), artifact.classes), dtype=artifact.output.numbers)
     try:
-        with quiet_stderr():
-            interpreter = kind(model_content=artifact.model, num_threads=1)
-            interpreter.allocate_tensors()
+        interpreter = _started(kind, artifact)
+        source, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+        for i in range(0, len(inputs), batch):
+            if fresh and i > 0:
+                interpreter = _started(kind, artifact)
+            interpreter.set_tensor(source, inputs[i : i + batch])
+            interpreter.invoke()
+            outputs[i : i + batch] = interpreter.get_tensor(result).reshape(batch, -1)
     except (RuntimeError, ValueError) as error:
         raise CannotRunError(f"LiteRT refuses this model: {str(error).strip().splitlines()[0]}") from error
-    source, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    outputs = np.empty((len(inputs), artifact.classes), dtype=artifact.output.numbers)
-    for i in range(len(inputs)):
-        interpreter.set_tensor(source, inputs[i : i + 1])
-        interpreter.invoke()
-        outputs[i] = interpreter.get_tensor(result).reshape(-1)
     return outputs
+
+
+def _started(kind: Any, artifact: Artifact) -> Any:  # noqa: ANN401 - untyped libraries
+    """An interpreter as after loading: `reset_all_variables` leaves resource variables as they are."""
+    with quiet_stderr():
+        interpreter = kind(model_content=artifact.model, num_threads=1)
+        interpreter.allocate_tensors()
+    return interpreter
 
 
 def _tflite_runtime_missing() -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from edge.artifact import Artifact, Levels
 from edge.runtimes.runtime import CannotRunError, Runtime
+from edge.tflite.state import listed, states_of
 
 if TYPE_CHECKING:
     from edge.firmware import Firmware
@@ -23,6 +24,10 @@ def _run(artifact: Artifact, inputs: Levels) -> Levels:
 
     if len(inputs) == 0:
         return np.empty((0, artifact.classes), dtype=artifact.output.numbers)
+    if found := states_of(artifact.model):
+        raise CannotRunError(f"firmware of this model cannot be made: it keeps a state ({listed(found)})")
+    if artifact.batch != 1:
+        raise CannotRunError(f"firmware of this model cannot be made: it takes {artifact.batch} records at once, not 1")
     try:
         return run(_built(artifact.model), inputs).outputs
     except FirmwareError as error:

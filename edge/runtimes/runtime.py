@@ -21,9 +21,10 @@ class CannotRunError(RuntimeError):
 class Runtime:
     """One way to execute an artefact.
 
-    `run` takes records as numbers of the input's own format, channels last, and returns (records, classes) in the
-    output's; it raises `CannotRunError` for a model that it cannot execute. `missing` says what to do where the runtime
-    is not available, and None where it is.
+    `run` takes whole batches of records as numbers of the input's own format, channels last, and returns (records,
+    classes) in the output's. A file that keeps a state or draws random numbers answers each batch as if it had just
+    been started. Raises `CannotRunError` for a model that it cannot execute. `missing` says what to do where the
+    runtime is not available, and None where it is.
     """
 
     description: str

@@ -24,6 +24,7 @@ __all__ = ["SANDBOXED", "Answers", "Limits", "UnusableFileError", "answers", "ar
 
 SANDBOXED: Final = ("tflm", "device-arithmetic", "litert")
 _MARGIN: Final = 1 << 16  # bytes that setting a model up may need beyond running it; the most seen was 4,700
+_SAID: Final = 1000  # characters of a runtime's words
 _STEP: Final = 16  # bytes; what allocations are aligned to
 
 
@@ -40,9 +41,16 @@ class Answers:
 
 
 def answers(
-    model: bytes, inputs: Float[np.ndarray, "records ..."], runtime: str = "tflm", limits: Limits | None = None
+    model: bytes,
+    inputs: Float[np.ndarray, "records ..."],
+    runtime: str = "tflm",
+    limits: Limits | None = None,
+    together: bool = False,
 ) -> Answers:
     """Ask a file made by somebody else: real numbers in the file's own layout, channels last, one row per record.
+
+    Each record is asked alone and from a fresh state; with `together`, a file that takes several records at once is
+    given different ones (see `edge.runtimes.run`).
 
     The limits hold for all records together: allow more seconds for more of them. Raises `ValueError` for a runtime
     that cannot run in a sandbox and for records that are not finite or fill more than a quarter of the memory allowed,
@@ -52,17 +60,24 @@ def answers(
     _check_runtime(runtime)
     limits = limits or Limits()
     rows = _rows(inputs, limits)
-    job = {"job": "answers", "runtime": runtime, "shape": list(rows.shape)}
+    job = {"job": "answers", "runtime": runtime, "shape": list(rows.shape), "together": together}
     found, blocks, held = parent.do(job, limits, model, rows.tobytes())
     port, levels = _levels(found, blocks, len(rows))
     with np.errstate(over="ignore", invalid="ignore"):  # a hostile scale
         return Answers(port.real(levels), levels, held)
 
 
-def can_load(model: bytes, runtime: str, limits: Limits | None = None) -> None:
-    """Load a file with any inputs and outputs, and run it on zeros; raises `UnusableFileError` where that fails."""
+def can_load(model: bytes, runtime: str, limits: Limits | None = None) -> str:
+    """Load a file with any inputs and outputs, and run it on zeros; raises `UnusableFileError` where it does not load.
+
+    Returns what the runtime said against the zeros, or nothing: a shape or an index of zero may be no input that the
+    file is for, and a runtime that refuses those has not refused the file.
+    """
     _check_runtime(runtime)
-    parent.do({"job": "tries", "runtime": runtime}, limits or Limits(), model)
+    said = parent.do({"job": "tries", "runtime": runtime}, limits or Limits(), model)[0].get("against_zeros", "")
+    if not isinstance(said, str) or len(said) > _SAID or not said.isascii() or not said.isprintable():
+        raise UnusableFileError("its process gave an answer that cannot be read", "crashed")
+    return said
 
 
 def arena(model: bytes, limits: Limits | None = None) -> int:

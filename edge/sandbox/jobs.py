@@ -17,11 +17,11 @@ import numpy as np
 
 from edge.artifact import Artifact, ArtifactError
 from edge.inspection import structure
-from edge.inspection.graph import DamagedError
 from edge.runtimes import CannotRunError, run, tflm
 from edge.sandbox import warm
 from edge.sandbox.limits import UnusableFileError
 from edge.sandbox.wire import HEADER_BYTES, Header, message
+from edge.tflite.parser import DamagedError
 
 SAID_BESIDES: Final = 2 * HEADER_BYTES + 8  # bytes that a job may say beside its answers
 LIBRARIES: Final = {
@@ -93,7 +93,7 @@ def _answers(job: Header, model: bytes, inputs: bytes) -> Answer:
     records, size = job["shape"]
     _check_size(artifact, records, size, job["limits"]["output_bytes"])
     rows = np.frombuffer(inputs, np.float32).reshape(records, *artifact.input.shape[1:])
-    levels = run(artifact, artifact.input.levels(rows), job["runtime"])
+    levels = run(artifact, artifact.input.levels(rows), job["runtime"], job["together"])
     output = artifact.output
     shown = {"numbers": output.numbers, "scale": output.scale, "zero_point": output.zero_point}
     return {**shown, "answers": artifact.answers, "size": artifact.classes}, [np.ascontiguousarray(levels).tobytes()]
@@ -111,29 +111,37 @@ def _check_size(artifact: Artifact, records: int, size: int, most: int) -> None:
 
 
 def _tries(job: Header, model: bytes) -> Answer:
-    """Whether a runtime loads and runs a file of any inputs and outputs, on zeros."""
-    _TRIES[job["runtime"]](model)
-    return {}, []
+    """Whether a runtime loads a file of any inputs and outputs, and what it said against running it on zeros."""
+    return {"against_zeros": printable(_TRIES[job["runtime"]](model), _WORDS)}, []
 
 
-def _try_tflm(model: bytes) -> None:
+def _try_tflm(model: bytes) -> str:
     try:
-        _on_zeros(model, max(tflm.MIN_ARENA, 10 * len(model)))
+        interpreter = _loaded(model, max(tflm.MIN_ARENA, 10 * len(model)))
     except RuntimeError as error:
         raise CannotRunError(f"TFLite Micro refuses this model: {_last_line(_spoken()) or error}") from error
+    try:
+        _invoke_on_zeros(model, interpreter)
+    except RuntimeError as error:
+        return _last_line(_spoken()) or str(error)
+    return ""
 
 
-def _try_litert(model: bytes) -> None:
+def _try_litert(model: bytes) -> str:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
         interpreter = Interpreter(model_content=model, num_threads=1)
         interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise CannotRunError(f"LiteRT refuses this model: {_first_line(error)}") from error
+    try:
         for each in interpreter.get_input_details():
             interpreter.set_tensor(each["index"], np.zeros(each["shape"], each["dtype"]))
         interpreter.invoke()
     except (RuntimeError, ValueError) as error:
-        raise CannotRunError(f"LiteRT refuses this model: {str(error).strip().splitlines()[0]}") from error
+        return _first_line(error)
+    return ""
 
 
 def _counts(_: Header, model: bytes) -> Answer:
@@ -156,19 +164,31 @@ def _fits(job: Header, model: bytes) -> Answer:
 
 def _on_zeros(model: bytes, arena: int) -> Any:  # noqa: ANN401 - untyped library
     """An interpreter after one inference."""
+    interpreter = _loaded(model, arena)
+    _invoke_on_zeros(model, interpreter)
+    return interpreter
+
+
+def _loaded(model: bytes, arena: int) -> Any:  # noqa: ANN401 - untyped library
     from tflite_micro.python.tflite_micro import runtime
 
-    interpreter = runtime.Interpreter.from_bytes(model, arena_size=arena)
+    return runtime.Interpreter.from_bytes(model, arena_size=arena)
+
+
+def _invoke_on_zeros(model: bytes, interpreter: Any) -> None:  # noqa: ANN401 - untyped library
     for index in range(structure.inputs_of(model)):
         details = interpreter.get_input_details(index)
         interpreter.set_input(np.zeros(details["shape"], details["dtype"]), index)
     interpreter.invoke()
-    return interpreter
 
 
 def _spoken() -> bytes:
     """What has been written to standard error, which is a file in memory."""
     return os.pread(2, os.fstat(2).st_size, 0)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _last_line(spoken: bytes) -> str:
@@ -184,4 +204,4 @@ JOBS: Final[dict[str, Callable[..., Answer]]] = {
     "counts": _counts,
     "fits": _fits,
 }
-_TRIES: Final[dict[str, Callable[[bytes], None]]] = {"tflm": _try_tflm, "litert": _try_litert}
+_TRIES: Final[dict[str, Callable[[bytes], str]]] = {"tflm": _try_tflm, "litert": _try_litert}

@@ -76,7 +76,8 @@ class Structure(_Part):
     output: str
     operators: dict[str, int]
     parameters: int | None
-    macs: int | None
+    macs: int | None = Field(description="multiply-accumulates of one inference; null: they could not be counted")
+    macs_uncounted: list[str] = Field(description="operators whose work is not in macs, which then is a lower bound")
     arena_bytes: int | None
     device_model: bool = Field(description="whether a microcontroller would compute it, and rightly")
     inspection: dict[str, Any] = Field(description="everything that was read from the file")

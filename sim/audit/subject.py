@@ -12,7 +12,7 @@ from edge.artifact import NUMBERS, Port
 from edge.cost import Work, latency
 from edge.devices import DEVICES, Device, fits
 from edge.inspection import Inspection, PortFound, Tried, inspect
-from edge.inspection.verdict import TITLES
+from edge.inspection.verdict import drawing, left_behind, remarks, titled, unsound
 from edge.sandbox import SANDBOXED, Limits, UnusableFileError
 from sim.audit.ask import Asked
 from sim.audit.results import Board, ModelFile, RuntimeCheck, Structure
@@ -33,8 +33,8 @@ class Subject:
 
     @property
     def runtimes(self) -> list[str]:
-        """The sandboxed runtimes that take the file."""
-        return [each.runtime for each in self.found.runtimes if each.outcome == "takes" and each.runtime in SANDBOXED]
+        """The sandboxed runtimes that take the file, and answer each record by itself."""
+        return [each.runtime for each in self.found.runtimes if each.sound and each.runtime in SANDBOXED]
 
     @property
     def runtime(self) -> str:
@@ -85,16 +85,26 @@ def examine(path: Path, limits: Limits, option: str = "") -> Subject:
 def must_answer(subject: Subject, option: str = "") -> None:
     """Raises InputError where the file cannot be asked about records."""
     where = f"{option} {subject.path}".strip()
-    kind = TITLES[subject.found.kind]
-    if not subject.found.askable:
+    found = subject.found
+    if found.kind == "compiled":
         raise InputError(
-            f"{where}: {kind}; only a model that takes one record (int8, int16 or float32, batch of 1) and gives one "
-            f"answer can be asked, this one takes {_ports(subject.found.inputs)} and gives "
-            f"{_ports(subject.found.outputs)}. Audit its structure without --members and --nonmembers"
+            f"{where}: compiled for {found.compiled_for}; only that hardware runs it. Audit the file that was given to "
+            "the compiler, which holds the same weights; or this one's structure without --members and --nonmembers"
         )
+    if not found.askable:
+        raise InputError(
+            f"{where}: {titled(found)}; only a model that takes one record (int8, int16, uint8 or float32) and "
+            f"gives one answer can be asked, this one takes {_ports(found.inputs)} and gives {_ports(found.outputs)}: "
+            f"{found.unaskable}. Audit its structure without --members and --nonmembers"
+        )
+    if why := drawing(found) or left_behind(found):
+        raise InputError(f"{where}: {why}. Audit its structure without --members and --nonmembers")
     if not subject.runtimes:
-        reasons = "; ".join(f"{each.runtime}: {each.reason}" for each in subject.found.runtimes)
-        raise InputError(f"{where}: no runtime here takes this file ({reasons}). Audit its structure without data")
+        reasons = "; ".join(f"{each.runtime}: {each.reason or unsound(found, each)}" for each in found.runtimes)
+        raise InputError(
+            f"{where}: no runtime here takes this file and answers each record by itself ({reasons}). Audit its "
+            "structure without --members and --nonmembers"
+        )
 
 
 def asked(subject: Subject, runtime: str | None = None) -> Asked:
@@ -123,13 +133,14 @@ def structure(subject: Subject) -> Structure:
     """What is in the file, in words and figures."""
     found = subject.found
     return Structure(
-        kind=TITLES[found.kind],
+        kind=titled(found),
         words=_words(subject),
         input=_ports(found.inputs),
         output=_ports(found.outputs),
         operators=found.operators,
         parameters=found.parameters,
         macs=found.macs,
+        macs_uncounted=list(found.work.uncounted) if found.work else [],
         arena_bytes=found.arena_bytes,
         device_model=found.device_model,
         inspection=found.model_dump(mode="json"),
@@ -139,7 +150,7 @@ def structure(subject: Subject) -> Structure:
 def checks(subject: Subject) -> list[RuntimeCheck]:
     """Which runtimes take the file."""
     return [
-        RuntimeCheck(runtime=each.runtime, runs=each.outcome == "takes", words=_outcome(each))
+        RuntimeCheck(runtime=each.runtime, runs=each.outcome == "takes", words=_outcome(subject, each))
         for each in subject.found.runtimes
     ]
 
@@ -178,17 +189,19 @@ def _words(subject: Subject) -> list[str]:
     said = [_sentence(found.verdict)]
     if not found.device_model and "litert" in subject.runtimes:
         said.append("It is audited as a host model, in LiteRT: nothing here says what a microcontroller would do.")
-    if found.dynamic_batch:
+    if found.dynamic_batch and found.kind != "compiled":
         said.append("Its batch is left open (-1): it is asked about one record at a time, as a device would.")
-    return said
+    return [*said, *map(_sentence, remarks(found, found.runtimes))]
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def _outcome(each: Tried) -> str:
-    return "takes it" if each.outcome == "takes" else f"{each.outcome}{f': {each.reason}' if each.reason else ''}"
+def _outcome(subject: Subject, each: Tried) -> str:
+    if each.outcome == "takes":
+        return f"takes it; {unsound(subject.found, each)}" if not each.sound else "takes it"
+    return f"{each.outcome}{f': {each.reason}' if each.reason else ''}"
 
 
 def _ports(ports: tuple[PortFound, ...]) -> str:

@@ -33,7 +33,12 @@ KINDS = {
         "Encountered|registration from op code CUSTOM",
     ),
     "dynamic-batch": ("full-int8", "int8", True, "full int8: a device model"),
-    "batch-of-8": ("float32", "float32", True, r"'x' has shape \(8, 8, 8, 3\), not a batch of 1"),
+    "batch-of-8": (
+        "float32",
+        "float32",
+        True,
+        "It takes 8 records at once: each is asked in a batch filled with copies",
+    ),
 }
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from edge.artifact import Artifact
+from edge.head import Head
 from edge.runtimes import run
 from edge.sandbox import SANDBOXED, Limits, UnusableFileError, answers, arena, can_load
 from edge.tensors import packed, unpacked
+from edge.training_file import training_file
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +99,20 @@ def test_too_little_memory(cnn):
 
 def test_a_file_that_crashes_a_runtime_is_survived_and_named(cnn):
     file, rows = cnn
-    whole = unpacked(file)
-    whole.subgraphs[0].operators[0].inputs = [999999, 1, 2]
+    head = Head(np.ones((8, 4), np.float32), np.zeros(4, np.float32))
     with pytest.raises(UnusableFileError, match=r"crashed with signal 11 \(SIGSEGV\) in TFLite Micro") as caught:
-        answers(packed(whole), rows)
+        can_load(training_file(head, 8, 0.1), "tflm")
     assert caught.value.ended == "crashed"
     assert len(answers(file, rows).real) == len(rows)
+
+
+def test_an_operator_that_reads_what_is_not_there_is_refused_by_name(cnn):
+    file, rows = cnn
+    whole = unpacked(file)
+    whole.subgraphs[0].operators[0].inputs = [999999, 1, 2]
+    for runtime in ("tflm", "litert"):
+        with pytest.raises(UnusableFileError, match=r"operator 0 \(CONV_2D\) reads tensor 999999"):
+            answers(packed(whole), rows, runtime)
 
 
 def test_any_ports_can_be_loaded(cnn):

@@ -24,6 +24,7 @@ BITS: Final = {
     **dict.fromkeys(("INT4", "UINT4"), 4),
     "INT2": 2,
 }
+_SCRATCH: Final = ("CUSTOM", "DELEGATE")
 COMPRESSED: Final = "COMPRESSION_METADATA"  # TFLite Micro's: buffers are shorter than their tensors
 
 Vector = np.ndarray[Any, Any]
@@ -36,7 +37,8 @@ class DamagedError(ValueError):
 @dataclass(frozen=True)
 class Tensor:
     """`data` is the length of its constant in bytes, 0 for an activation; `signature` is empty where it says nothing
-    more than the shape.
+    more than the shape. `largest` is the largest absolute value of a whole-number constant that has scales, as biases
+    do; 0 of all others.
     """
 
     name: str
@@ -47,7 +49,13 @@ class Tensor:
     data: int
     scales: Vector = field(repr=False)
     zero_points: Vector = field(repr=False)
-    holds: bool  # a value from elsewhere: a variable, or nothing at all
+    variable: bool  # kept from one inference to the next
+    largest: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether it has a value that no operator of this inference wrote: a variable, or no numbers at all."""
+        return self.variable or 0 in self.shape
 
     @property
     def numbers(self) -> int:
@@ -57,12 +65,18 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """`kind` is the built-in operator's name, or CUSTOM, and then `custom` is its own. An input of -1 is left out."""
+    """`kind` is the built-in operator's name, or CUSTOM, and then `custom` is its own. An input of -1 is left out.
+
+    `variable` is the name of the resource variable that a VAR_HANDLE stands for. `graphs` are those that an operator
+    calls: a CALL_ONCE's, an IF's two, a WHILE's condition and body.
+    """
 
     kind: str
     custom: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    variable: str = ""
+    graphs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +158,8 @@ class _Reader:
             raise DamagedError(f"damaged: an operator of code {index}; there are {len(self.codes)}")
         kind, custom = self.codes[index]
         inputs = _indices(operator.InputsLength(), operator.InputsAsNumpy)
-        return Operator(kind, custom, inputs, _indices(operator.OutputsLength(), operator.OutputsAsNumpy))
+        outputs = _indices(operator.OutputsLength(), operator.OutputsAsNumpy)
+        return Operator(kind, custom, inputs, outputs, _variable(kind, operator), _called(kind, operator))
 
     def tensor(self, tensor: Any, index: int) -> Tensor:  # noqa: ANN401
         kind = _names("TensorType").get(tensor.Type())
@@ -167,8 +182,18 @@ class _Reader:
             data=data,
             scales=scales,
             zero_points=zero_points,
-            holds=bool(tensor.IsVariable()) or 0 in shape,
+            variable=bool(tensor.IsVariable()),
+            largest=self.largest(tensor.Buffer(), kind, data) if len(scales) else 0,
         )
+
+    def largest(self, buffer: int, kind: str, data: int) -> int:
+        """The largest absolute value of a constant that is kept in the table of buffers, if it may be a bias."""
+        vector = self.root.Buffers(buffer) if data and kind in ("INT32", "INT64") else None
+        size = 4 if kind == "INT32" else 8
+        if vector is None or vector.DataLength() < size:
+            return 0
+        values = np.frombuffer(vector.DataAsNumpy().tobytes()[: vector.DataLength() // size * size], f"<i{size}")
+        return max(abs(int(values.min())), abs(int(values.max())))
 
     def check_data(self, index: int, kind: str, shape: tuple[int, ...], data: int, tensor: Any) -> None:  # noqa: ANN401
         if data == 0 or kind not in BITS or COMPRESSED in self.metadata or tensor.Sparsity() is not None:
@@ -187,8 +212,9 @@ def _check(graph: Graph) -> None:
     there = {i for i, tensor in enumerate(graph.tensors) if tensor.data or tensor.holds} | set(graph.inputs)
     for place, operator in enumerate(graph.operators):
         where = f"operator {place} ({operator.kind})"
+        given = operator.kind in _SCRATCH  # working memory that nothing writes beforehand, as for an Ethos-U
         for index in operator.inputs:
-            if not -1 <= index < count or (index >= 0 and index not in there):
+            if not -1 <= index < count or (index >= 0 and index not in there and not given):
                 raise DamagedError(f"damaged: {where} reads tensor {index}, which is not there by then")
         for index in operator.outputs:
             if not 0 <= index < count or (index in there and not graph.tensors[index].holds):
@@ -212,6 +238,41 @@ def _code(code: Any) -> tuple[str, str]:  # noqa: ANN401
     if kind is None:
         raise DamagedError(f"damaged: an operator of number {number}, which does not exist")
     return kind, _text(code.CustomCode()) if kind == "CUSTOM" else ""
+
+
+def _variable(kind: str, operator: Any) -> str:  # noqa: ANN401
+    options = _options(kind, operator) if kind == "VAR_HANDLE" else None
+    return _text(options.SharedName()) if options is not None else ""
+
+
+def _called(kind: str, operator: Any) -> tuple[int, ...]:  # noqa: ANN401
+    options = _options(kind, operator) if kind in _CALLS else None
+    return () if options is None else tuple(int(getattr(options, name)()) for name in _CALLS[kind])
+
+
+_CALLS: Final = {
+    "CALL_ONCE": ("InitSubgraphIndex",),
+    "IF": ("ThenSubgraphIndex", "ElseSubgraphIndex"),
+    "WHILE": ("CondSubgraphIndex", "BodySubgraphIndex"),
+    "CALL": ("Subgraph",),
+}
+_OPTIONS: Final = {
+    "VAR_HANDLE": "VarHandleOptions",
+    "CALL_ONCE": "CallOnceOptions",
+    "IF": "IfOptions",
+    "WHILE": "WhileOptions",
+    "CALL": "CallOptions",
+}
+
+
+def _options(kind: str, operator: Any) -> Any:  # noqa: ANN401
+    """An operator's options, or None where it has none of its own kind."""
+    table, name = operator.BuiltinOptions(), _OPTIONS[kind]
+    if table is None or operator.BuiltinOptionsType() != getattr(_schema().BuiltinOptions, name):
+        return None
+    found = getattr(_schema(), name)()
+    found.Init(table.Bytes, table.Pos)
+    return found
 
 
 def _all(get: Callable[[int], Any], length: int, what: str) -> Iterator[Any]:

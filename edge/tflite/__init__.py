@@ -1,0 +1,1 @@
+"""The TFLite format: files read as plain checked values, and what follows from them alone."""
