@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 from edge.tflite.parser import File, Graph, Operator
-from edge.tflite.state import assigned, handles_of, states
+from edge.tflite.state import assigned, states, variables
 
 Format = Literal[
     "int8", "int4", "int16x8", "uint8", "float32", "float16", "dynamic-range", "weight-only", "mixed", "other"
@@ -43,6 +43,7 @@ COMPILERS: Final = {
     "DISPATCH_OP": "the NPU of a phone, by LiteRT's ahead-of-time compiler",
 }
 """What a custom operator's name says of the hardware that a file was compiled for, and of who compiled it."""
+_TRAINING: Final = ("train", "training", "fit", "learn")  # how the name of a signature that trains begins
 FLEX: Final = "Flex"  # begins the names of TensorFlow's own operators
 _CONTROL: Final = {"IF", "WHILE", "CALL", "CUSTOM", "DELEGATE"}
 _UNCHANGED: Final = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"}
@@ -107,18 +108,20 @@ def flex_operators(file: File) -> tuple[str, ...]:
 
 
 def _trains(file: File) -> bool:
-    """Whether a file learns: it has a signature for that, or several of which one assigns a layer's weights."""
-    if any(key.lower().startswith("train") for key, _ in file.signatures):
+    """Whether a file learns: it assigns variables, and has a signature for that, or several graphs to be called of
+    which one assigns a layer's weights.
+    """
+    changed = set(assigned(file))
+    if changed and any(key.lower().split("_")[0] in _TRAINING for key, _ in file.signatures):
         return True
-    once = {called for graph in file.graphs for op in graph.operators if op.kind == "CALL_ONCE" for called in op.graphs}
-    set_ = {name for number, graph in enumerate(file.graphs) if number not in once for name in assigned(graph)}
-    weights = {name for graph in file.graphs for name in _weight_variables(graph)}
-    return len({graph for _, graph in file.signatures}) > 1 and bool(set_ & weights)
+    handles = variables(file)
+    pairs = zip(file.graphs, handles, strict=True)
+    weights = {name for graph, own in pairs for name in _weight_variables(graph, own)}
+    return len({graph for _, graph in file.signatures}) > 1 and bool(changed & weights)
 
 
-def _weight_variables(graph: Graph) -> Iterator[str]:
+def _weight_variables(graph: Graph, handles: dict[int, str]) -> Iterator[str]:
     """Resource variables that operators take as their weights."""
-    handles = handles_of(graph)
     for operator in graph.operators:
         place = _WEIGHTED.get(operator.kind, (0, 0))[0]
         if operator.kind in _WEIGHTED and place < len(operator.inputs):

@@ -131,6 +131,17 @@ def drawing(structure: Structure) -> str:
     )
 
 
+def slices(structure: Structure) -> str:
+    """Why a file whose operators gather a stream cannot be asked; nothing for one that has no such operators."""
+    gathering = [words.removeprefix("operator ") for words in structure.states if words.startswith("operator ")]
+    if not gathering:
+        return ""
+    return (
+        f"it gathers a stream slice by slice ({', '.join(gathering[:_NAMED])}), and may answer only after several: one "
+        "record from a fresh state gets no answer of the model. Convert it without streaming, to take a whole record"
+    )
+
+
 def left_behind(structure: Structure) -> str:
     """Why a file without its variables' values cannot be asked; nothing for one that has them."""
     if not structure.unset:

@@ -5,7 +5,7 @@ An answer of such a file depends on the records before it, unless each record is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
@@ -45,19 +45,16 @@ class State:
 
 def states(file: File) -> tuple[State, ...]:
     """All states of a file. A variable that only its CALL_ONCE sets is a constant, and none of them."""
-    once = {called for graph in file.graphs for op in graph.operators if op.kind == "CALL_ONCE" for called in op.graphs}
     found = [state for graph in file.graphs for state in _in_operators(graph)]
-    for number, graph in enumerate(file.graphs):
-        if number not in once:
-            found += [State("resource variable", name, "ASSIGN_VARIABLE") for name in assigned(graph)]
+    found += [State("resource variable", name, "ASSIGN_VARIABLE") for name in assigned(file)]
     return tuple(dict.fromkeys(found))
 
 
 def unset(file: File) -> tuple[str, ...]:
     """Resource variables that are used and that nothing sets, by name: their values were left behind at export."""
-    given = {name for graph in file.graphs for name in assigned(graph)}
-    named = [name for graph in file.graphs for name in handles_of(graph).values()]
-    # One that was handed to another graph may be any of them.
+    handles = variables(file)
+    given = set(_assigned(file, handles, range(len(file.graphs))))
+    named = [name for graph in handles for name in graph.values()]
     return () if "?" in given else tuple(dict.fromkeys(name for name in named if name not in given))
 
 
@@ -67,22 +64,42 @@ def random_operators(file: File) -> tuple[str, ...]:
     return tuple(kind for kind in RANDOM if kind in kinds)
 
 
-def assigned(graph: Graph) -> tuple[str, ...]:
-    """Names of the resource variables that a graph assigns; one that it was handed by its caller is called "?"."""
-    handles = handles_of(graph)
-    kinds = ("ASSIGN_VARIABLE",)
-    targets = [op.inputs[0] for op in graph.operators if op.kind in kinds and op.inputs]
-    return tuple(dict.fromkeys(handles.get(index, "?") for index in targets))
+def assigned(file: File) -> tuple[str, ...]:
+    """Names of the resource variables that are assigned, other than by what is called once at the start."""
+    once = {called for graph in file.graphs for op in graph.operators if op.kind == "CALL_ONCE" for called in op.graphs}
+    handles = variables(file)
+    return tuple(dict.fromkeys(_assigned(file, handles, (i for i in range(len(file.graphs)) if i not in once))))
 
 
-def handles_of(graph: Graph) -> dict[int, str]:
-    """Names of resource variables by the tensor that stands for them."""
-    return {
-        index: operator.variable
-        for operator in graph.operators
-        if operator.kind == "VAR_HANDLE"
-        for index in operator.outputs
-    }
+def variables(file: File) -> tuple[dict[int, str], ...]:
+    """By graph, the names of resource variables by the tensor that stands for them, also where a caller handed it on.
+
+    "?" is one that is found nowhere.
+    """
+    handles: tuple[dict[int, str], ...] = tuple({} for _ in file.graphs)
+    for number, graph in enumerate(file.graphs):
+        made = (op for op in graph.operators if op.kind == "VAR_HANDLE")
+        handles[number].update({index: op.variable or "?" for op in made for index in op.outputs})
+    callers = [(number, op) for number, graph in enumerate(file.graphs) for op in graph.operators if op.graphs]
+    for _ in file.graphs:  # once for each depth that calls can have
+        for number, operator in callers:
+            _hand_on(file, handles, handles[number], operator)
+    return handles
+
+
+def _hand_on(file: File, handles: tuple[dict[int, str], ...], own: dict[int, str], operator: Operator) -> None:
+    given = operator.inputs[1:] if operator.kind == "IF" else operator.inputs  # the condition stays behind
+    for called in (each for each in operator.graphs if 0 <= each < len(file.graphs)):
+        for inside, outside in zip(file.graphs[called].inputs, given, strict=False):
+            if outside in own:
+                handles[called].setdefault(inside, own[outside])
+
+
+def _assigned(file: File, handles: tuple[dict[int, str], ...], numbers: Iterable[int]) -> Iterator[str]:
+    for number in numbers:
+        for operator in file.graphs[number].operators:
+            if operator.kind == "ASSIGN_VARIABLE" and operator.inputs:
+                yield handles[number].get(operator.inputs[0], "?")
 
 
 @lru_cache(maxsize=16)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from edge.sandbox import Limits, answers
 
 BYTES = 32 << 20  # of inputs, or of answers, in one job
+MOST = 10_000  # records in one job: one may take 20 ms, above all where each is asked in an interpreter of its own
 SECONDS = 600.0  # for one job: a conv net takes some 20 ms for a record in TFLite Micro
 
 Rows = Float[np.ndarray, "records ..."]
@@ -53,7 +54,7 @@ class Asked:
         return self
 
     def _run(self, x: Rows) -> Answers:
-        started, size = monotonic(), max(1, BYTES // max(x[0].nbytes, 4 * self.numbers))
+        started, size = monotonic(), max(1, min(MOST, BYTES // max(x[0].nbytes, 4 * self.numbers)))
         limits = Limits(seconds=SECONDS)
         parts = [
             answers(self.model, x[start : start + size], runtime=self.runtime, limits=limits).real

@@ -112,9 +112,11 @@ class _Reader:
         return rows
 
     def _real(self, x: Array, where: str) -> Rows:
-        """As float32. Bytes of images are divided by 255 where the file takes small numbers; int8 are levels."""
-        if x.dtype == np.int8 and self.port.numbers == "int8":
-            self._say(f"{where}: x is int8, so it was taken to be quantised as the file's input is")
+        """As float32. Bytes of the kind that the file's input has are levels (of uint8, if there is more than 0 and 1);
+        others are divided by 255, as images are, where the file takes small numbers.
+        """
+        if x.dtype.name == self.port.numbers and (x.dtype == np.int8 or (x.dtype == np.uint8 and x.max() > 1)):
+            self._say(f"{where}: x is {x.dtype}, so it was taken to be quantised as the file's input is")
             return npz.numbers(self.port.real(x), where)
         rows = npz.numbers(x, where)
         if x.dtype == np.uint8 and x.max() > 1 and _top(self.port) < _UNIT:

@@ -67,6 +67,7 @@ class Found:
     blind: Control
     paired: list[Paired]
     host: HostAndDevice | None
+    answered: str  # what the answers to the records say of the file
 
 
 @dataclass(slots=True)
@@ -161,12 +162,14 @@ def _attacked(request: Request, target: Subject, files: Files, recipe: Recipe | 
     rows = [each.result for each in judged]
     paired = _paired(case, judged, control, scores, request.seed)
     data = _data(case, model, known, request)
-    return Found(case, data, _sides(case, model), judged, untried, control, paired, host if rows else None)
+    sides = _sides(case, model)
+    return Found(case, data, sides, judged, untried, control, paired, host if rows else None, _constant(case, model))
 
 
 def _target(case: Case, file: Subject, asked: Asked) -> Target:
     """The file with its answers to all records, read as what they are."""
     raw = _finite(case, file, asked)
+    _repeated(case, file, asked)
     return Target("file", asked, form(case.task, file.ends, raw))
 
 
@@ -178,6 +181,28 @@ def _finite(case: Case, file: Subject, asked: Asked) -> np.ndarray:
             f"{file.path}: answers {bad:,} of {len(raw):,} records with NaN or infinity; nothing to attack"
         )
     return raw[: len(case.member)]
+
+
+def _repeated(case: Case, file: Subject, asked: Asked) -> None:
+    """Ask a few records again, the last first. Raises InputError where an answer depends on more than its record."""
+    few = case.candidates.x[: subject.SAMPLE]
+    again = subject.asked(file, asked.runtime)(few[::-1])[::-1]
+    if differing := int((again != asked(few)).any(axis=1).sum()):
+        raise InputError(
+            f"{file.path}: answers {differing} of {len(few)} records otherwise when they are asked again in another "
+            "order: it keeps a state or draws random numbers in a way that is not known here; nothing to attack"
+        )
+
+
+def _constant(case: Case, model: Target) -> str:
+    """A sentence for a model that answers all records alike; else nothing."""
+    raw = model.asked(case.candidates.x)
+    if (raw != raw[0]).any():
+        return ""
+    return (
+        f"It answers the same to all {len(raw):,} records, so nothing can be told from it and it is of no use: a layer "
+        "that was dead on the calibration records does that, and so do records in other units than it was trained on."
+    )
 
 
 def _references(
@@ -337,7 +362,7 @@ def _drawn(target: Subject) -> HostAndDevice | None:
 
 
 def _document(request: Request, target: Subject, boards: list[Board], found: Found | None, clock: _Clock) -> Audit:
-    structure = subject.structure(target)
+    structure = subject.structure(target, found.answered if found else "")
     data, host = (found.data, found.host) if found else (None, _drawn(target))
     rows: list[AuditAttack] = [each.result for each in found.judged] if found else []
     untried, control = (found.untried, found.blind) if found else ([], None)

@@ -12,7 +12,7 @@ from edge.artifact import NUMBERS, Port
 from edge.cost import Work, latency
 from edge.devices import DEVICES, Device, fits
 from edge.inspection import Inspection, PortFound, Tried, inspect
-from edge.inspection.verdict import drawing, left_behind, remarks, titled, unsound
+from edge.inspection.verdict import drawing, left_behind, remarks, slices, titled, unsound
 from edge.sandbox import SANDBOXED, Limits, UnusableFileError
 from sim.audit.ask import Asked
 from sim.audit.results import Board, ModelFile, RuntimeCheck, Structure
@@ -97,7 +97,7 @@ def must_answer(subject: Subject, option: str = "") -> None:
             f"gives one answer can be asked, this one takes {_ports(found.inputs)} and gives {_ports(found.outputs)}: "
             f"{found.unaskable}. Audit its structure without --members and --nonmembers"
         )
-    if why := drawing(found) or left_behind(found):
+    if why := drawing(found) or left_behind(found) or slices(found):
         raise InputError(f"{where}: {why}. Audit its structure without --members and --nonmembers")
     if not subject.runtimes:
         reasons = "; ".join(f"{each.runtime}: {each.reason or unsound(found, each)}" for each in found.runtimes)
@@ -129,12 +129,12 @@ def model_file(subject: Subject) -> ModelFile:
     return ModelFile(name=shown(subject.path.name), bytes=subject.found.size, sha256=subject.found.sha256)
 
 
-def structure(subject: Subject) -> Structure:
-    """What is in the file, in words and figures."""
+def structure(subject: Subject, answered: str = "") -> Structure:
+    """What is in the file, in words and figures; `answered` is a sentence from its answers to records, or nothing."""
     found = subject.found
     return Structure(
         kind=titled(found),
-        words=_words(subject),
+        words=[*([answered] if answered else []), *_words(subject)],
         input=_ports(found.inputs),
         output=_ports(found.outputs),
         operators=found.operators,

@@ -131,6 +131,23 @@ def svdf() -> bytes:
     return by_hand("SVDF", tensors, [0, 1, 2, 3, 4], options)
 
 
+def circular_buffer() -> bytes:
+    """TFLite Micro's own operator for streaming convolutions, in int8: the last five slices."""
+    tensors = [((1, 1, 1, 3), None, False), ((1, 5, 1, 3), None, False)]
+    return in_int8(by_hand("CUSTOM", tensors, [0], custom=b"CIRCULAR_BUFFER"))
+
+
+def in_int8(model: bytes) -> bytes:
+    """A file without constants, with all its tensors called int8."""
+    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
+
+    whole = unpacked(model)
+    for tensor in whole.subgraphs[0].tensors:
+        tensor.type, tensor.quantization = schema.TensorType.INT8, schema.QuantizationParametersT()
+        tensor.quantization.scale, tensor.quantization.zeroPoint = [0.1], [0]
+    return packed(whole)
+
+
 def sequence_rnn() -> bytes:
     """A plain recurrent layer, which LiteRT has and TFLite Micro has not."""
     from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
@@ -162,6 +179,34 @@ def forgotten() -> bytes:
     return packed(whole)
 
 
+def with_uint8_ends(model: bytes) -> bytes:
+    """An int8 file that takes and gives uint8: a QUANTIZE at each end, as the converter puts there."""
+    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
+
+    whole = unpacked(model)
+    graph, code = whole.subgraphs[0], schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.QUANTIZE
+    whole.operatorCodes.append(code)
+    whole.signatureDefs, ends = None, []
+    for inside in (int(graph.inputs[0]), int(graph.outputs[0])):
+        tensor, quantisation = schema.TensorT(), schema.QuantizationParametersT()
+        twin = graph.tensors[inside]
+        quantisation.scale, quantisation.zeroPoint = (
+            twin.quantization.scale,
+            [int(twin.quantization.zeroPoint[0]) + 128],
+        )
+        tensor.shape, tensor.type, tensor.quantization = twin.shape, schema.TensorType.UINT8, quantisation
+        tensor.name, tensor.buffer = b"end", 0
+        graph.tensors.append(tensor)
+        operator = schema.OperatorT()
+        operator.opcodeIndex, outside = len(whole.operatorCodes) - 1, len(graph.tensors) - 1
+        operator.inputs, operator.outputs = ([inside], [outside]) if ends else ([outside], [inside])
+        graph.operators.insert(len(graph.operators) if ends else 0, operator)
+        ends.append(outside)
+    graph.inputs, graph.outputs = ends[:1], ends[1:]
+    return packed(whole)
+
+
 def custom(name: bytes) -> bytes:
     """One operator that only other hardware has, with working memory that nothing writes beforehand."""
     tensors = [((1, FEATURES), None, False), ((64,), None, False), ((1, UNITS), None, False)]
@@ -190,6 +235,7 @@ MAKERS = {
     "lstm-time-major": functools.partial(lstm, time_major=True),
     "svdf": svdf,
     "sequence-rnn": sequence_rnn,
+    "circular-buffer": circular_buffer,
     "forgotten": forgotten,
     "vela": lambda: custom(b"ethos-u"),
     "edgetpu": lambda: custom(b"edgetpu-custom-op"),
