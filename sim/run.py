@@ -16,7 +16,8 @@ from attacks.mask_recovery import NAME as MASK_RECOVERY
 from sim import manifest
 from sim.beyond import beyond_membership
 from sim.controls import controls
-from sim.data.federation import noted
+from sim.data.federation import build_federation, noted
+from sim.data.registry import OWN
 from sim.engines import ENGINES
 from sim.errors import InputError
 from sim.export import export, exports
@@ -37,7 +38,7 @@ from sim.folder import (
 from sim.given import data_hash_of, federation_of
 from sim.judge import SCHEMA, judge, table, truth_of
 from sim.lock import locked, unchanged
-from sim.manifest import OUTCOME, TARGET
+from sim.manifest import OUTCOME, TARGET, data_hash
 from sim.observe import observe
 from sim.preflight import preflight
 from sim.prepare import prepare, preparing
@@ -96,7 +97,16 @@ def _train(scenario: Scenario, engine: str, folder: RunFolder, progress: Progres
                 federate(scenario, ENGINES[engine], folder, progress, probing(scenario, folder, progress))
             with _timed(folder, "export"), progress.stage("exporting", 2 * len(exports(scenario))):
                 export(scenario, folder, progress)
+        _refuse_changed_data(scenario, folder)
         _record_new(folder)
+
+
+def _refuse_changed_data(scenario: Scenario, folder: RunFolder) -> None:
+    """Workers read the user's file for themselves, so it must be the same at the end as it was at the beginning."""
+    if scenario.data.source.startswith(OWN):
+        now = data_hash(build_federation(scenario.data, scenario.population, scenario.seed))
+        if now != manifest.read(folder.path).data:
+            raise InputError(f"data.source = {scenario.data.source}: changed while this run read it. Run it again")
 
 
 def _finished(scenario: Scenario, folder: RunFolder, progress: Progress, *, alone: bool = False) -> Results | None:

@@ -25,12 +25,16 @@ def write_bundle(folder: Path, model: bytes, facts: Facts) -> Manifest:
     """Write `NAME.tflite`, `NAME.cc`, `NAME.h`, `README.md` and `manifest.json`, all or nothing.
 
     A bundle that is there already is replaced; any other folder with something in it is left alone. Raises
-    `BundleError` then, and `edge.artifact.ArtifactError` where the bytes are no model with one input and one output.
+    `BundleError` then and where there is no room or permission, and `edge.artifact.ArtifactError` where the bytes are
+    no model with one input and one output.
     """
     _check_replaceable(folder)
     manifest, files = _content(model, facts)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".bundle-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=".bundle-", dir=folder.parent))
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
     try:
         for name, content in files.items():
             fresh.joinpath(name).write_bytes(content)
@@ -38,10 +42,16 @@ def write_bundle(folder: Path, model: bytes, facts: Facts) -> Manifest:
         if folder.exists():
             shutil.rmtree(folder)  # a bundle, or empty: checked above
         fresh.rename(folder)
-    except BaseException:
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise
     return manifest
+
+
+def _cannot_write(folder: Path, error: OSError) -> BundleError:
+    """No room, or no permission."""
+    return BundleError(f"{folder}: cannot be written ({error.strerror})")
 
 
 def read_bundle(folder: Path) -> Manifest:

@@ -5,12 +5,17 @@ What a command does not read does not stop it (`test_end_to_end` has reports wit
 
 import itertools
 import os
+import resource
 import shutil
+from contextlib import contextmanager
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sim import manifest
-from sim.folder import RunFolder
+from sim.folder import RunFolder, folder_of, named
+from sim.given import data_hash_of, federation_of
 from sim.lock import NAME as LOCK
 from sim.manifest import OUTCOME, PAGE, TARGET
 
@@ -172,6 +177,50 @@ def test_results_that_nobody_recorded_are_no_results(copied, seepage, tmp_path):
         said = seepage(verb, copied, *(("--out", tmp_path / "out") if verb == "export" else ()))
         assert said.code == 2 and "results.json" in said.err and "seepage attack" in said.err, said
     assert not (tmp_path / "out").exists()
+
+
+def test_other_data_is_refused(tiny, words, copied, seepage):
+    """Whether re-sorted, changed or with other coins: figures would be of records that the models never saw."""
+    known, federation = manifest.read(copied), federation_of(tiny)
+    assert manifest.data_hash(federation) == known.data == data_hash_of(tiny)
+    first = federation.clients[0]
+    others = [
+        {"x": first.x[::-1]},
+        {"y": first.y[::-1]},
+        {"member": ~first.member},
+        {"person": "somebody"},
+        {"x": np.nextafter(first.x, np.float32(9))},
+    ]
+    changed = [replace(federation, clients=(replace(first, **each), *federation.clients[1:])) for each in others]
+    changed.append(replace(federation, population=replace(federation.population, x=federation.population.x + 1)))
+    assert len({known.data, *map(manifest.data_hash, changed)}) == len(changed) + 1
+    manifest.write(copied, known.model_copy(update={"data": manifest.data_hash(changed[0])}))
+    for verb in ("attack", "export", "verify"):
+        said = seepage(*words[verb])
+        assert said.code == 2 and "digits" in said.out + said.err and "not in that order" in (said.out + said.err)
+    assert folder_of(tiny, copied.parent).path == copied
+    assert named(tiny, copied.parent, known.data[::-1]).path != copied  # other data has another folder
+
+
+@pytest.mark.parametrize(("verb", "file"), [("report", "report.html"), ("export", "bundles")])
+def test_no_room_is_said_and_nothing_lost(verb, file, words, copied, seepage):
+    before = manifest.read(copied)
+    with no_file_larger_than(16_000):  # the exported model is smaller, its C array is larger
+        said = seepage(*words[verb])
+    assert said.code == 2 and file in said.err and "File too large" in said.err, said
+    assert manifest.read(copied) == before and seepage("verify", copied).code == 0
+    assert not [left for left in copied.rglob(".*") if left.name != LOCK]
+
+
+@contextmanager
+def no_file_larger_than(size):
+    """As on a disk that has no more room: the operating system refuses to write past `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_manifest_cannot_lead_out_of_its_folder(copied, seepage):

@@ -10,11 +10,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from attacks.registry import ATTACKS
+from sim import manifest
 from sim.engines import ENGINES
 from sim.federate import federate
 from sim.folder import RunFolder, create
 from sim.results import Results
-from sim.run import attack, run
+from sim.run import run
 from sim.scenario import load_scenario
 
 TIMES = {"timing", "cpu_seconds"}
@@ -99,6 +100,20 @@ def test_inprocess_and_ray_give_the_same_run(finished, tiny, quiet, tmp_path):
         assert file.read_bytes() == other.artifact(file.stem).read_bytes()
 
 
+def test_a_finished_run_is_shown_and_not_run_again(finished, tiny_file, copied, seepage):
+    before = {file: file.stat().st_mtime_ns for file in copied.rglob("*") if file.name != ".lock"}
+    said = seepage("run", tiny_file, "--out", copied.parent, "--json")
+    assert said.code == 0 and "finished already" in said.err and "--again" in said.err
+    assert Results.model_validate_json(said.out) == finished[1]
+    assert before == {file: file.stat().st_mtime_ns for file in copied.rglob("*") if file.name != ".lock"}
+
+
+def test_results_say_what_the_run_was_made_of(finished):
+    folder, results = finished
+    assert results.made_of == manifest.made_of(manifest.read(folder.path))
+    assert {"scenario", "data", "transcript", "models", "edge"} == set(results.made_of)
+
+
 def test_the_seed_decides(finished, tiny, quiet, tmp_path):
     again, other = create(tiny, tmp_path), create(tiny.model_copy(update={"seed": 4}), tmp_path)
     federate(tiny, ENGINES["inprocess"], again, quiet)
@@ -108,11 +123,13 @@ def test_the_seed_decides(finished, tiny, quiet, tmp_path):
     assert all(weights(other)[name] != model for name, model in weights(again).items())
 
 
-def test_attacking_again_gives_the_same_and_trains_nothing(finished, copied, quiet):
+def test_a_run_killed_in_its_attacks_goes_on_there_and_trains_nothing(finished, copied, quiet):
     folder = RunFolder(copied)
     before = fingerprints(folder)
+    outcome = (folder.scores, folder.results, folder.report)
+    manifest.forget(copied, manifest.read(copied), [file.name for file in outcome])
     folder.results.unlink()
-    attack(load_scenario(folder.scenario), folder, quiet)
+    run(load_scenario(folder.scenario), "inprocess", copied.parent, quiet)
     assert fingerprints(folder) == before
     assert document(folder) == document(finished[0])
 

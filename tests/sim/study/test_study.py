@@ -202,11 +202,22 @@ def test_a_study_runs_from_the_command_line_and_is_reported_again(seepage, tmp_p
     assert "The strongest attack at each place" in said.out
     page = (folder / "report.html").read_text()
     assert page.count("cannot<sup>") == sum(1 for cell in study.cells if cell.lacks)
+    shown = seepage("run", file, "--out", tmp_path / "runs", "--json")
+    assert shown.code == 0 and shown.err.count("finished already") == 2
+    assert StudyResults.model_validate(json.loads(shown.out)) == study
+    assert json.loads(seepage("verify", folder, "--json").out)["belongs_together"]
     again = seepage("report", folder, "--json")
     assert again.code == 0 and StudyResults.model_validate(json.loads(again.out)) == study
     attacked = seepage("attack", folder, "--json")
     assert attacked.code == 0
     assert [c.auc for c in StudyResults.model_validate(json.loads(attacked.out)).cells] == [c.auc for c in study.cells]
+    (folder / study.variants[0].runs[1] / "models" / "global.safetensors").unlink()
+    for verb in ("attack", "verify", "run"):
+        words = ("run", file, "--out", tmp_path / "runs") if verb == "run" else (verb, folder)
+        said = seepage(*words)
+        assert (
+            said.code == 2 and f"{study.variants[0].runs[1]}/models/global.safetensors: missing" in said.out + said.err
+        )
 
 
 def test_a_budget_is_said_for_each_variant(seepage, tmp_path):
