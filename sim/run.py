@@ -79,7 +79,8 @@ def run(
         else:
             open_folder(folder.path)
             check_target(folder, scenario)
-            record_scenario(folder, manifest.read(folder.path), scenario)
+            if (known := manifest.read(folder.path)).scenario != scenario.sha256:
+                record_scenario(folder, known, scenario)
             progress.say("its models are there and as they were written: going on with the attacks")
         return folder, attack(scenario, folder, progress)
 
