@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sim.data.config import DataConfig, PopulationConfig
 from sim.errors import InputError
-from sim.folder import RunFolder, create
+from sim.folder import RunFolder, make, named, start
 from sim.scenario import Scenario, load_scenario, shipped_scenarios
 from sim.study.plan import parts
 
@@ -178,10 +178,12 @@ SCENARIOS = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(scenario=SCENARIOS)
 def test_the_resolved_file_loads_to_the_same_scenario(scenario, tmp_path_factory):
-    folder = create(scenario, tmp_path_factory.mktemp("runs"))
+    folder = named(scenario, tmp_path_factory.mktemp("runs"), "of some data")
+    make(folder)
+    start(folder, "run", scenario, "of some data")
     loaded = load_scenario(folder.scenario)
-    assert loaded == scenario and loaded.fingerprint == scenario.fingerprint
-    assert folder.path.name == f"{scenario.name}-{scenario.fingerprint}"
+    assert loaded == scenario and loaded.sha256 == scenario.sha256
+    assert folder == named(loaded, folder.path.parent, "of some data")
 
 
 def test_the_finished_run_s_scenario_is_its_own(finished, tiny):
