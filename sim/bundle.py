@@ -17,18 +17,17 @@ from clients.training import logits
 from edge import bundle, firmware
 from edge.arena import measure_arenas
 from edge.artifact import Artifact
-from edge.bundle import Agreement, Attack, Board, Budget, Control, Cost, Data, Facts, Training
+from edge.bundle import Agreement, Attack, Board, Budget, Control, Cost, Data, Facts, Training, Tried
 from edge.bundle import Calibration as Calibrated
-from edge.check import compare
+from edge.check import compare, silent_words
 from edge.config import Variant
 from edge.cost import count, energy, latency
 from edge.devices import DEVICES, fits
-from edge.export.variants import VARIANTS
-from edge.runtimes import CannotRunError, run
+from edge.runtimes import RUNTIMES, CannotRunError, run
 from edge.training_file import training_file
 from sim.data.federation import ClientData
 from sim.errors import InputError
-from sim.export import Batch, calibration_card, calibration_records, export_bytes, kinds, unseen
+from sim.export import Batch, calibration_card, calibration_records, export_bytes, kinds, silent_layers, unseen
 from sim.federate import GLOBAL
 from sim.files import write_atomically
 from sim.folder import RunFolder, personal_name
@@ -40,6 +39,7 @@ from sim.scenario import Scenario
 from sim.shipped import flash, stem
 from sim.stored import stored_results
 
+TRIED = 100  # held-out records that each runtime is given
 RECORDS = 20  # held-out records that the emulated firmware is run on
 LOW = "0.01"
 
@@ -78,7 +78,7 @@ def export_bundle(
         package = parent / f"{name}-{chosen}-{core}"
         emulated, instructions = _firmware(blob, unseen(scenario, owners), core, package)
     say("measuring the arena, and comparing with the float model")
-    facts = _facts(scenario, folder, name, owners, chosen, board, blob, instructions)
+    facts = _facts(scenario, folder, name, owners, chosen, board, blob, emulated, instructions)
     try:
         manifest = bundle.write_bundle(place, blob, facts)
     except bundle.BundleError as error:
@@ -146,9 +146,10 @@ def _facts(
     variant: Variant,
     device: str,
     blob: bytes,
+    emulated: dict[str, object] | None,
     instructions: int | None,
 ) -> Facts:
-    board, work = DEVICES[device], count(blob)
+    board, work, tried = DEVICES[device], count(blob), _tried(blob, unseen(scenario, owners), emulated)
     with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
         file.write(blob)
         file.flush()
@@ -159,7 +160,8 @@ def _facts(
     return Facts(
         name=f"{name}-{variant}",
         variant=variant,
-        runtimes=VARIANTS[variant].runtimes,
+        runtimes=tuple(each.runtime for each in tried if each.differing is not None),
+        tried=tried,
         training=Training(
             scenario=scenario.name,
             scenario_hash=scenario.fingerprint,
@@ -171,13 +173,17 @@ def _facts(
             title=federation.title,
             source=federation.source,
             licence=federation.licence,
-            synthetic=federation.synthetic,
+            synthetic=results.data.synthetic if results else federation.synthetic,
+            classes=federation.classes,
+            channels=federation.channels,
+            hertz=federation.hertz,
         ),
         calibration=Calibrated(
             source=calibration.source,
             records=len(calibration_records(scenario, owners)),
             description=calibration.description,
             rounded_ranges=scenario.edge.round_ranges,
+            silent_layers=silent_layers(scenario, folder, name, owners, blob),
         ),
         agreement=_agreement(scenario, folder, name, owners, blob),
         arena_bytes=arena,
@@ -199,7 +205,32 @@ def _agreement(
     file = folder.models / (GLOBAL if name == "global" else f"{name}.safetensors")
     x = unseen(scenario, owners)
     found = compare(Artifact.from_bytes(blob, scenario.edge.output), x, logits(stored_model(scenario, file), x))
-    return Agreement(records=len(x), top1=found.top1_agreement, largest_error=found.max_logit_error)
+    return Agreement(
+        records=len(x),
+        top1=found.top1_agreement,
+        largest_error=found.max_logit_error,
+        mean_error=found.mean_logit_error,
+    )
+
+
+def _tried(blob: bytes, x: Batch, emulated: dict[str, object] | None) -> tuple[Tried, ...]:
+    """What each runtime that is here makes of the file, on the same records; QEMU where firmware was asked for."""
+    artifact = Artifact.from_bytes(blob)
+    levels = artifact.quantize_input(x[:TRIED])
+    device = run(artifact, levels, "tflm")
+    found = [Tried(runtime="tflm", records=len(levels), differing=0)]
+    for name in ("device-arithmetic", "litert", "tflite-runtime"):
+        if RUNTIMES[name].missing() is not None:
+            continue
+        try:
+            differing = int((run(artifact, levels, name) != device).any(axis=1).sum())
+            found.append(Tried(runtime=name, records=len(levels), differing=differing))
+        except CannotRunError as error:
+            found.append(Tried(runtime=name, records=len(levels), differing=None, why=str(error).rstrip(".")))
+    if emulated is not None:
+        records, differs = emulated["records_compared"], emulated["records_differing_from_tflite_micro"]
+        found.append(Tried(runtime="qemu", records=int(str(records)), differing=int(str(differs))))
+    return tuple(found)
 
 
 def _budgets(results: Results | None) -> tuple[Budget, ...] | None:
@@ -272,6 +303,10 @@ def render(made: Exported, console: Console) -> None:
             rows[what] = f"{words.estimated(found)}: {cost.anchor}"
     if facts.agreement:
         rows["same label as float"] = f"{words.percent(facts.agreement.top1)} of {facts.agreement.records:,} records"
+        mean, most = facts.agreement.mean_error, facts.agreement.largest_error
+        rows["off from float by"] = f"{most:.3g} at most" + ("" if mean is None else f", {mean:.2g} on average")
+    if facts.calibration and facts.calibration.silent_layers:
+        rows["dead layers"] = silent_words(facts.calibration.silent_layers)
     if made.emulated:
         rows["firmware"] = str(made.firmware)
         rows["emulated"] = _emulated(made.emulated)

@@ -199,11 +199,19 @@ def _check(scenario: Scenario, folder: RunFolder, job: Export, arena: int) -> Ed
         top1_agreement=found.top1_agreement,
         max_logit_error=found.max_logit_error,
         mean_logit_error=found.mean_logit_error,
-        silent_layers=silent(model, calibration_records(scenario, owners), blob, _traced(scenario)),
+        silent_layers=silent_layers(scenario, folder, name, owners, blob),
         rows_compared=found.rows_compared,
         litert_rows_differing=found.litert_rows_differing,
         litert_labels_differing=found.litert_labels_differing,
     )
+
+
+def silent_layers(
+    scenario: Scenario, folder: RunFolder, name: str, owners: tuple[ClientData, ...], blob: bytes
+) -> tuple[str, ...]:
+    """Layers of an exported model that gave nothing but zeros on its calibration records."""
+    model = stored_model(scenario, folder.models / (GLOBAL if name == "global" else f"{name}.safetensors"))
+    return silent(model, calibration_records(scenario, owners), blob, lambda: _traced(scenario))
 
 
 def _on_board(blob: bytes, arena: int, work: Work, device: Device) -> tuple[tuple[int, int], Estimate]:

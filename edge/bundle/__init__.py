@@ -15,6 +15,7 @@ from edge.bundle.facts import (
     Data,
     Facts,
     Training,
+    Tried,
 )
 from edge.bundle.folder import MANIFEST, BundleError, read_bundle, write_bundle
 from edge.bundle.manifest import Manifest, manifest_schema
@@ -33,6 +34,7 @@ __all__ = [
     "Facts",
     "Manifest",
     "Training",
+    "Tried",
     "manifest_schema",
     "read_bundle",
     "write_bundle",

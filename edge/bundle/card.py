@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge.bundle.c_array import symbol
-from edge.bundle.facts import Attack, Board, Budget, Calibration, Cost, Facts, Training
+from edge.bundle.facts import Attack, Board, Budget, Calibration, Cost, Data, Facts, Training, Tried
 from edge.bundle.manifest import End, Graph
+from edge.check import silent_words
 
 
 def card(graph: Graph, facts: Facts, unknown: tuple[str, ...], size: int, digest: str) -> str:
@@ -16,7 +17,7 @@ def card(graph: Graph, facts: Facts, unknown: tuple[str, ...], size: int, digest
         ("Where it runs", _runs(facts)),
         ("What it was made from", _made(facts)),
         ("What it gives away", _gives(facts)),
-        ("What is not known", [f"It is not known {each}" for each in unknown] or ["Nothing that this card asks for."]),
+        ("What is not known", list(unknown) or ["Nothing that this card asks for."]),
         ("Files", _files(facts)),
     ]
     first, *others = ((title, "\n".join(f"- {line}" for line in lines)) for title, lines in parts)
@@ -26,14 +27,45 @@ def card(graph: Graph, facts: Facts, unknown: tuple[str, ...], size: int, digest
 def _what(graph: Graph, facts: Facts, size: int, digest: str) -> Iterator[str]:
     yield f"A TensorFlow Lite model of {size:,} bytes, quantised as {facts.variant}, SHA-256 `{digest}`."
     yield f"Takes {_end(graph.input)}; gives {_end(graph.output)}, {graph.answers}."
+    if facts.data is not None:
+        yield from _ends_mean(graph, facts.data)
     yield f"Operators: {', '.join(f'{kind} x{times}' for kind, times in graph.operators.items())}."
     if facts.macs is not None:
         yield f"One inference is {facts.macs:,} multiply-accumulates."
     if facts.agreement is not None:
         yield (
             f"On {facts.agreement.records:,} records it gives the label of the float model that it was made from for "
-            f"{facts.agreement.top1:.1%}; no output is further off than {facts.agreement.largest_error:.3g}."
+            f"{facts.agreement.top1:.1%}; no output is further off than {facts.agreement.largest_error:.3g}"
+            f"{_mean(facts)}."
         )
+
+
+def _mean(facts: Facts) -> str:
+    found = facts.agreement and facts.agreement.mean_error
+    return "" if found is None else f", and the mean difference is {found:.2g}"
+
+
+def _ends_mean(graph: Graph, data: Data) -> Iterator[str]:
+    """What goes in and what comes out, for whoever writes the firmware."""
+    shape = graph.input.shape
+    if data.channels:
+        yield f"A record's numbers: {_listed(data.channels)}."
+    if len(shape) > 2:
+        rows, columns, channels = shape[1:] if len(shape) == 4 else (1, *shape[1:])
+        where = f"{columns} samples" if rows == 1 else f"{rows} rows of {columns} columns"
+        rate = "" if data.hertz is None else f", {data.hertz:g} samples a second ({columns / data.hertz:g} s)"
+        yield (
+            f"In memory, one after the other: {where}{rate}, each with its {channels} "
+            f"{'channel' if channels == 1 else 'channels'} side by side."
+        )
+    elif data.hertz is not None:
+        yield f"Samples a second: {data.hertz:g}."
+    if len(data.classes) == graph.output.shape[-1]:
+        yield f"The outputs, in their order: {_listed(data.classes)}."
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"{number} {name}" for number, name in enumerate(names))
 
 
 def _end(end: End) -> str:
@@ -45,7 +77,10 @@ def _end(end: End) -> str:
 
 
 def _runs(facts: Facts) -> Iterator[str]:
-    yield f"Runtimes that take it: {', '.join(facts.runtimes) or 'none'}."
+    if facts.tried:
+        yield from map(_tried, facts.tried)
+    else:
+        yield f"Runtimes that take it: {', '.join(facts.runtimes) or 'none'}."
     if facts.arena_bytes is not None:
         yield (
             f"Working memory (tensor arena): {facts.arena_bytes:,} bytes, measured in TFLite Micro on the host; "
@@ -56,13 +91,22 @@ def _runs(facts: Facts) -> Iterator[str]:
     yield from (_cost(name, cost) for name, cost in (("Latency", facts.latency), ("Energy", facts.energy)) if cost)
 
 
+def _tried(tried: Tried) -> str:
+    if tried.differing is None:
+        return f"{tried.runtime} does not run it: {tried.why}."
+    if tried.runtime == "tflm":
+        return f"tflm (TFLite Micro, the reference) ran it on {tried.records:,} records."
+    same = "all answers are" if not tried.differing else f"answers to {tried.differing:,} records are not"
+    return f"{tried.runtime} ran it on {tried.records:,} records: {same} TFLite Micro's, bit for bit."
+
+
 def _board(board: Board) -> str:
     return f"{board.title}: {'fits' if board.fits else 'does not fit'}. {board.words}."
 
 
 def _cost(name: str, cost: Cost) -> str:
     if cost.interval is None:
-        return f"{name} of one inference: not known. {cost.anchor}."
+        return f"{name} of one inference: not known, because {cost.anchor}."
     low, high = cost.interval
     return f"{name} of one inference: {low:.3g} to {high:.3g} {cost.unit}. Rests on: {cost.anchor}."
 
@@ -71,7 +115,7 @@ def _made(facts: Facts) -> Iterator[str]:
     if facts.training is not None:
         yield _training(facts.training)
     if facts.data is not None:
-        kind = "synthetic" if facts.data.synthetic else "real"
+        kind = {True: "synthetic", False: "real", None: "whether real people's is not stated"}[facts.data.synthetic]
         yield f"Training data: {facts.data.title} ({facts.data.source}; {kind}; licence: {facts.data.licence})."
     if facts.calibration is not None:
         yield _calibration(facts.calibration)
@@ -90,9 +134,10 @@ def _training(training: Training) -> str:
 def _calibration(calibration: Calibration) -> str:
     rounded = calibration.rounded_ranges
     moved = "" if rounded is None else f" Ranges were moved outward to powers of {rounded:g}."
+    silent = f" {silent_words(calibration.silent_layers)}." if calibration.silent_layers else ""
     return (
         f"Quantisation ranges were set by {calibration.records:,} records ({calibration.source}): "
-        f"{calibration.description}. What those records reached can be read from the file.{moved}"
+        f"{calibration.description}. What those records reached can be read from the file.{moved}{silent}"
     )
 
 

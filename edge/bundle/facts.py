@@ -29,6 +29,7 @@ class Calibration(Part):
     records: int
     description: str
     rounded_ranges: float | None = Field(None, description="ranges were moved outward to powers of this number")
+    silent_layers: tuple[str, ...] = Field((), description="gave nothing but zeros: the file computes with zeros there")
 
 
 class Data(Part):
@@ -37,7 +38,10 @@ class Data(Part):
     title: str
     source: str
     licence: str
-    synthetic: bool
+    synthetic: bool | None = Field(description="null: not stated")
+    classes: tuple[str, ...] = Field((), description="what the outputs stand for, in their order")
+    channels: tuple[str, ...] = Field((), description="what the numbers of a record stand for, with unit, in order")
+    hertz: float | None = Field(None, description="samples a second along the record's last axis; null: not a series")
 
 
 class Training(Part):
@@ -91,6 +95,16 @@ class Agreement(Part):
     records: int
     top1: float = Field(description="share of records with the same label")
     largest_error: float = Field(description="of any output, in its real units")
+    mean_error: float | None = Field(None, description="the mean absolute error of all outputs")
+
+
+class Tried(Part):
+    """A runtime that was given the model and records."""
+
+    runtime: str
+    records: int
+    differing: int | None = Field(description="records with another answer than TFLite Micro's; null: it did not run")
+    why: str = Field("", description="why it did not run")
 
 
 class Board(Part):
@@ -139,6 +153,7 @@ class Facts(Part):
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$", description="names the files and the C array")
     variant: str = Field(description="how it was quantised: a name from `edge.export.VARIANTS`, or in words")
     runtimes: tuple[str, ...] = Field(description="what runs it: names from `edge.runtimes.RUNTIMES`")
+    tried: tuple[Tried, ...] = Field((), description="what was tried, and what came of it; empty: nothing was")
     training: Training | None = None
     data: Data | None = None
     calibration: Calibration | None = None

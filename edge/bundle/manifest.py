@@ -66,7 +66,7 @@ class Manifest(Part):
     files: dict[str, File]
     graph: Graph
     facts: Facts
-    unknown: tuple[str, ...] = Field(description="what is not known, each to be read after 'It is not known'")
+    unknown: tuple[str, ...] = Field(description="what is not known, in whole sentences")
 
     def to_json(self) -> bytes:
         """The same manifest gives the same bytes: keys are sorted, nothing tells the time or the place."""
@@ -96,13 +96,15 @@ def file_of(content: bytes) -> File:
 
 def unknown(facts: Facts) -> tuple[str, ...]:
     """What is not known: everything that nobody filled in, costs without an interval, and what the facts say."""
-    missing = [words for name, words in _UNKNOWN.items() if getattr(facts, name) is None]
+    missing = [f"It is not known {words}" for name, words in _UNKNOWN.items() if getattr(facts, name) is None]
     for name in ("latency", "energy"):
         cost = getattr(facts, name)
         if cost is not None and cost.interval is None:
-            missing.append(f"{_UNKNOWN[name][:-1]}: {cost.anchor}.")
+            missing.append(f"It is not known {_UNKNOWN[name][:-1]}: {cost.anchor}.")
     if facts.audit is not None and not facts.controls:
-        missing.append("whether the audit's controls hold: none was run.")
+        missing.append("It is not known whether the audit's controls hold: none was run.")
+    if facts.data is not None and not facts.data.channels:
+        missing.append("It is not known what the numbers of a record stand for: the data does not say.")
     return (*missing, *facts.unknown)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,16 +82,20 @@ def export(
 
 
 def silent(
-    model: nn.Module, calibration: Float[np.ndarray, "records ..."], file: bytes, traced: ExportedProgram | None = None
+    model: nn.Module,
+    calibration: Float[np.ndarray, "records ..."],
+    file: bytes,
+    traced: Callable[[], ExportedProgram] | None = None,
 ) -> tuple[str, ...]:
     """The layers of an exported `file` that gave nothing but zeros on its calibration records, by operation and place.
 
-    Whatever the record, the file answers as if these layers gave zeros.
+    Whatever the record, the file answers as if these layers gave zeros. `traced` gives the `trace` of a model of the
+    same architecture; it is called only where the file looks like one with such a layer.
     """
     if not may_be_silent(file):
         return ()
     samples = np.asarray(calibration, dtype=np.float32)
-    program = trace(model, samples) if traced is None else traced
+    program = trace(model, samples) if traced is None else traced()
     return silent_layers(program, {name: each.detach().cpu() for name, each in model.state_dict().items()}, samples)
 
 

@@ -73,5 +73,10 @@ VARIANTS: Final[dict[str, Variant]] = {
     "int8": Variant("int8 throughout, weights with a scale per channel", ALL, _int8),
     "int8-per-tensor": Variant("int8 throughout, one scale for all weights of a layer", ALL, _int8_per_tensor),
     "int16x8": Variant("int16 activations, int8 weights: closer to float, twice the RAM", ALL, _int16x8),
-    "int4": Variant("int4 weights, int8 activations: half the flash, not less RAM", ALL, _int8, with_int4_weights),
+    "int4": Variant(
+        "int4 weights, int8 activations: half the file, not less RAM; firmware unpacks them",
+        ALL,
+        _int8,
+        with_int4_weights,
+    ),
 }

@@ -14,6 +14,7 @@ from edge.firmware.cores import CORES, KERNELS, Core, Kernels
 from edge.firmware.generate import Generated, generate
 from edge.firmware.toolchain import GCC, FirmwareError, call, section_sizes
 from edge.runtimes.runtime import CannotRunError
+from edge.tensors import type_names, unpacked
 
 ELF: Final = "firmware.elf"
 PATIENCE: Final = 300.0  # seconds of CPU time; a large model takes some ten
@@ -66,6 +67,7 @@ class Firmware:
     sizes: Sizes
     command: tuple[str, ...]  # with which it was compiled, to be run in the folder
     sha256: str = field(repr=False)  # of the model
+    four_bits: bool = False  # some weights of the model have four bits: here they take eight
 
     @property
     def elf(self) -> Path:
@@ -112,6 +114,7 @@ def build(model: bytes, folder: Path, core: str = "cortex-m4", kernels: Kernels 
         sizes=_sizes((folder / ELF).read_bytes()),
         command=command,
         sha256=hashlib.sha256(model).hexdigest(),
+        four_bits=any(type_names()[tensor.type] == "INT4" for tensor in unpacked(model).subgraphs[0].tensors),
     )
 
 

@@ -29,6 +29,8 @@ class Dataset:
     torch's layout. `y` holds class numbers from 0 to len(classes) - 1. `client` is the number of the device that
     each record comes from, or None where the data has no natural clients; `client_names` and `person` name each of
     these devices and its owner, in the order of the numbers. `notes` say what was assumed in reading the file.
+    `channels` says what each channel or feature stands for, with its unit, and `hertz` how many samples a second the
+    last axis has; empty and None where the data does not say.
     """
 
     source: str
@@ -42,6 +44,8 @@ class Dataset:
     client_names: tuple[str, ...] = ()
     person: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    hertz: float | None = None
 
     def __len__(self) -> int:
         return len(self.y)

@@ -21,6 +21,7 @@ def load() -> Dataset:
             licence="UCI data, shipped with scikit-learn (BSD-3-Clause)",
             synthetic=False,
             x=(bunch.images[:, None] / 16).astype(np.float32),
+            channels=("ink from 0 (none) to 1",),
             y=bunch.target.astype(np.int64),
             classes=tuple(map(str, range(10))),
         )

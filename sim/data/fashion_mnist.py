@@ -40,6 +40,7 @@ def load(folder: Path | None = None) -> Dataset:
             x=images[:, None].astype(np.float32) / np.float32(255),
             y=labels.astype(np.int64),
             classes=CLASSES,
+            channels=("brightness from 0 (black) to 1",),
         )
     )
 

@@ -110,6 +110,8 @@ class Federation:
     synthetic: bool
     classes: tuple[str, ...]
     shape: tuple[int, ...]
+    channels: tuple[str, ...] = ()
+    hertz: float | None = None
     duplicates: Duplicates
     notes: tuple[str, ...]
     clients: tuple[ClientData, ...]
@@ -154,6 +156,8 @@ def build_federation(data: DataConfig, population: PopulationConfig, seed: int) 
         synthetic=dataset.synthetic,
         classes=dataset.classes,
         shape=dataset.x.shape[1:],
+        channels=dataset.channels,
+        hertz=dataset.hertz,
         duplicates=duplicates,
         notes=(*dataset.notes, *_told(split, idle, kept)),
         clients=tuple(

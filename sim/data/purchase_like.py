@@ -69,6 +69,7 @@ def load(options: PurchaseOptions, seed: int) -> Dataset:
             licence="made by seepage: none needed",
             synthetic=True,
             x=bits.astype(np.float32),
+            channels=("each number 1 for an article that was bought, 0 for one that was not",),
             y=labels.astype(np.int64),
             classes=tuple(f"style {i}" for i in range(classes)),
         )

@@ -32,6 +32,10 @@ EXERCISES = (
 )
 # One unit of x is 1 g for the three accelerometer axes and half a turn a second for the three gyroscope axes.
 UNITS = np.array([1, 1, 1, np.pi, np.pi, np.pi], dtype=np.float32)
+CHANNELS = (
+    *(f"acceleration along {axis} in g" for axis in "xyz"),
+    *(f"rotation about {axis} in half turns a second" for axis in "xyz"),
+)
 
 
 def load() -> Dataset:
@@ -60,5 +64,7 @@ def load() -> Dataset:
             client=2 * (person - 1) + arrays["right"].astype(np.int64),
             client_names=tuple(f"person {p}, {side} wrist" for p in range(1, 11) for side in ("left", "right")),
             person=tuple(f"person {p}" for p in range(1, 11) for _ in range(2)),
+            channels=CHANNELS,
+            hertz=HERTZ,
         )
     )

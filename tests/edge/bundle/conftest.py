@@ -13,6 +13,7 @@ from edge.bundle import (
     Data,
     Facts,
     Training,
+    Tried,
 )
 from edge.cost import count, energy, latency
 from edge.devices import DEVICES, fits
@@ -36,6 +37,11 @@ def full(model) -> Facts:
         name="personal-0003",
         variant="int8",
         runtimes=("tflm", "litert"),
+        tried=(
+            Tried(runtime="tflm", records=100, differing=0),
+            Tried(runtime="litert", records=100, differing=3),
+            Tried(runtime="device-arithmetic", records=100, differing=None, why="it knows no such operator"),
+        ),
         training=Training(
             scenario="watch",
             scenario_hash="65949421",
@@ -43,9 +49,23 @@ def full(model) -> Facts:
             target="personal, client 3",
             versions={"seepage": "0.1.0"},
         ),
-        data=Data(title="Wrist sensors", source="simulated", licence="CC0", synthetic=True),
-        calibration=Calibration(source="members", records=200, description="the training records", rounded_ranges=2.0),
-        agreement=Agreement(records=1000, top1=0.991, largest_error=0.31),
+        data=Data(
+            title="Wrist sensors",
+            source="simulated",
+            licence="CC0",
+            synthetic=True,
+            classes=("still", "walking", "running", "stairs"),
+            channels=("acceleration along x in g",),
+            hertz=50,
+        ),
+        calibration=Calibration(
+            source="members",
+            records=200,
+            description="the training records",
+            rounded_ranges=2.0,
+            silent_layers=("relu at '1' (ReLU)",),
+        ),
+        agreement=Agreement(records=1000, top1=0.991, largest_error=0.31, mean_error=0.02),
         arena_bytes=5000,
         macs=work.total_macs,
         board=Board.of(fits(device, len(model), 5000)),

@@ -61,12 +61,12 @@ def test_the_manifest_is_of_its_schema(model, which, tmp_path, request):
 def test_what_is_not_known_is_said(model, bare, full, tmp_path):
     nothing = write_bundle(tmp_path / "bare", model, bare).unknown
     assert len(nothing) == 10
-    assert "how well membership in its training data can be told: it was not attacked." in nothing
+    assert "It is not known how well membership in its training data can be told: it was not attacked." in nothing
     assert write_bundle(tmp_path / "full", model, full).unknown == ()
-    halfway = full.model_copy(update={"controls": (), "unknown": ("whether the sensor is the same.",)})
+    halfway = full.model_copy(update={"controls": (), "unknown": ("The sensor may be another.",)})
     assert write_bundle(tmp_path / "half", model, halfway).unknown == (
-        "whether the audit's controls hold: none was run.",
-        "whether the sensor is the same.",
+        "It is not known whether the audit's controls hold: none was run.",
+        "The sensor may be another.",
     )
 
 
