@@ -96,7 +96,7 @@ def _tried(tried: Tried) -> str:
         return f"{tried.runtime} does not run it: {tried.why}."
     if tried.runtime == "tflm":
         return f"tflm (TFLite Micro, the reference) ran it on {tried.records:,} records."
-    same = "all answers are" if not tried.differing else f"answers to {tried.differing:,} records are not"
+    same = "all answers are" if not tried.differing else f"{tried.differing:,} of {tried.records:,} answers are not"
     return f"{tried.runtime} ran it on {tried.records:,} records: {same} TFLite Micro's, bit for bit."
 
 
@@ -159,7 +159,7 @@ def _gives(facts: Facts) -> Iterator[str]:
 
 
 def _budget(budget: Budget) -> str:
-    why = f" {budget.why}" if budget.why else ""
+    why = f" {_sentence(budget.why)}" if budget.why else ""
     if budget.epsilon == "inf":
         return f"To one {budget.unit}, against {budget.vantage}: no promise.{why}"
     between = f", between data sets that differ by {budget.adjacency}" if budget.adjacency else ""
@@ -167,6 +167,11 @@ def _budget(budget: Budget) -> str:
         f"To one {budget.unit}, against {budget.vantage}: epsilon {budget.epsilon:.3g} at delta {budget.delta or 0:g}"
         f"{between}.{why}"
     )
+
+
+def _sentence(words: str) -> str:
+    """Words from elsewhere, with a capital and a full stop."""
+    return f"{words[0].upper()}{words[1:].rstrip('.')}."
 
 
 def _attack(attack: Attack) -> str:

@@ -73,9 +73,7 @@ def full(model) -> Facts:
         energy=Cost.of(energy(time, device)),
         budgets=(
             Budget(unit="record", vantage="device", epsilon=3.2, delta=1e-5, adjacency="one record more or less"),
-            Budget(
-                unit="client", vantage="server", epsilon="inf", delta=None, adjacency=None, why="No noise is added."
-            ),
+            Budget(unit="client", vantage="server", epsilon="inf", delta=None, adjacency=None, why="no noise is added"),
         ),
         audit=(
             Attack(

@@ -29,7 +29,7 @@ def test_everything_that_is_known_is_said(read, full, model):
         "The outputs, in their order: 0 still, 1 walking, 2 running, 3 stairs.",
         "relu at '1' (ReLU) gave nothing but zeros on the calibration records",
         "tflm (TFLite Micro, the reference) ran it on 100 records.",
-        "litert ran it on 100 records: answers to 3 records are not TFLite Micro's, bit for bit.",
+        "litert ran it on 100 records: 3 of 100 answers are not TFLite Micro's, bit for bit.",
         "device-arithmetic does not run it: it knows no such operator.",
         "5,000 bytes, measured in TFLite Micro on the host; an upper bound for Cortex-M.",
         "STM32L4R5 Nucleo, MLPerf Tiny's reference board: fits. flash: ",
