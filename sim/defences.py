@@ -21,13 +21,13 @@ DEFENCES = (
     Defence(
         "privacy.record",
         "DP-SGD on every client: record level",
-        "everybody, also the holder of the personal model",
+        "everybody, also the holder of the personal model; not where clients' own records set its int8 ranges",
         "Abadi et al. 2016, arXiv 1607.00133",
     ),
     Defence(
         'privacy.client.where = "central"',
         "noise of the server's on the sum of clipped updates: client level",
-        "other clients and users of the global model; not the server",
+        "other clients and users of the global model; not the server, and under ckks not other clients",
         "McMahan et al. 2018, arXiv 1710.06963; adaptive clipping: Andrew et al. 2021, arXiv 1905.03871",
     ),
     Defence(
@@ -39,7 +39,7 @@ DEFENCES = (
     Defence(
         'privacy.client.where = "distributed"',
         "the clients' noise inside a secure sum: client level",
-        "everybody but the holder of the personal model",
+        "everybody but the holder of the personal model and a server that deviates; another client knows its own share",
         "Agarwal et al. 2021, arXiv 2110.04995 (Skellam)",
     ),
     Defence(
@@ -61,7 +61,7 @@ DEFENCES = (
         'aggregation.protocol = "ckks"',
         "homomorphic encryption of the updates, the key with the clients",
         "a server that follows the protocol and has no client on its side: every client holds the key, with which it "
-        "can read every other's update; a malicious server can have one update opened",
+        "can read every other's update, and a sum before any central noise; a malicious server can have one update opened",
         "Cheon et al. 2017, ia.cr/2016/421 (TenSEAL)",
     ),
     *(
