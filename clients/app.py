@@ -14,10 +14,18 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from clients.aggregation.payload import WEIGHT
-from clients.messages import PERSONALIZE, TRAINING, answer_once, failing_quietly, is_training, server_round
+from clients.messages import (
+    PERSONALIZE,
+    TRAINING,
+    TrainingFailedError,
+    answer_once,
+    failing_quietly,
+    is_training,
+    server_round,
+)
 from clients.privacy import BudgetSpentError, RecordPrivacyConfig
 from clients.randomness import noise_generator
-from clients.training import TrainingConfig, train
+from clients.training import DivergedError, TrainingConfig, train
 from clients.update import Mod
 from clients.weights import load_arrays, to_arrays
 
@@ -50,6 +58,7 @@ class ClientRecipe:
     noise: RecordNoise | None = None
     rounds_allowed: int | None = None  # training rounds that the client's own budget has room for; None: no limit
     personalizations_allowed: int | None = None  # and personal models that it has room for
+    tells_failures: bool = True  # false under client-level privacy, where that training failed would be a release
     mods: tuple[Mod, ...] = ()  # around everything, outermost first
     register: Callable[[ClientApp], None] | None = None  # adds the message types that the mods answer themselves
 
@@ -80,7 +89,7 @@ def client_app(recipe: ClientRecipe) -> ClientApp:
     def personalize(message: Message, context: Context) -> Message:
         answer_once(context, "personalising", server_round(message))
         _spend(context, _PERSONALISED, recipe.personalizations_allowed)
-        model, _ = _trained(recipe, recipe.personalization, message, _client(context))
+        model = _personalised(recipe, message, _client(context))
         recipe.keep(_client(context), server_round(message), model)
         return _reply(message, MetricRecord({ROUNDS: _count(context, ROUNDS)}))
 
@@ -102,6 +111,18 @@ def _spend(context: Context, what: str, allowed: int | None) -> None:
         raise BudgetSpentError(f"one more {_ONE[what]} than {done} would pass max_epsilon")
     counts = {each: _count(context, each) for each in _ONE}
     context.state[_STATE] = ConfigRecord({**counts, what: done + 1})
+
+
+def _personalised(recipe: ClientRecipe, message: Message, client: int) -> nn.Module:
+    """The personal model. Where nobody may learn that training failed it is the global one then."""
+    try:
+        return _trained(recipe, recipe.personalization, message, client)[0]
+    except (DivergedError, TrainingFailedError):
+        if recipe.tells_failures:
+            raise
+    model = recipe.build()
+    load_arrays(model, message.content.array_records["arrays"])
+    return model
 
 
 def _trained(

@@ -11,7 +11,15 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from jaxtyping import Float
 
 from clients.aggregation.payload import WEIGHT
-from clients.messages import CallNext, answer_once, answered_quietly, is_training, server_round, without_update
+from clients.messages import (
+    CallNext,
+    TrainingFailedError,
+    answer_once,
+    answered_quietly,
+    is_training,
+    server_round,
+    without_update,
+)
 from clients.randomness import noise_generator
 from clients.weights import flatten, unflatten
 
@@ -30,7 +38,8 @@ class UpdatePrivacy:
     Unit: client. With `noise_multiplier` z > 0 (local noise) whatever leaves is private against everybody: sensitivity
     2C under replacing all of the client's records by any others, noise zC. With z = 0 it only bounds what one client
     can do to the sum; whoever adds noise to the sum makes it private. Every client weighs the same, and reports nothing
-    else: its number of records and its loss would be releases of their own, and so would the text of an exception.
+    else: its number of records and its loss would be releases of their own, and so would the failure of its training,
+    which leaves as an update of zero.
     Each round number is answered once, since the noise follows from it.
     """
 
@@ -45,18 +54,15 @@ class UpdatePrivacy:
         Raises:
             AnsweredRoundError: the round was answered before, or a later one.
             RefusedMessageError: the message neither asks for an update nor is harmless; or it names no round.
-            TrainingFailedError: training raised something.
+            TrainingFailedError: what answers another message raised something.
         """
         if not is_training(message):
             return without_update(message, context, call_next)
         answer_once(context, "clipped updates", server_round(message))
-        reply = answered_quietly(message, context, call_next)
-        if reply.has_error():
-            return reply
         config: Any = message.content["config"]  # the server's: numbers under known names
         norm = float(config[CLIPPING_NORM]) if self.adaptive else self.clipping_norm
         arrays = next(iter(message.content.array_records.values()))
-        update = _update(arrays, next(iter(reply.content.array_records.values())))
+        update = _trained(arrays, message, context, call_next)
         metrics: dict[str, float] = {WEIGHT: 1}
         if self.adaptive:
             metrics[WITHIN] = float(np.linalg.norm(update) <= norm)
@@ -65,6 +71,19 @@ class UpdatePrivacy:
         private = clip(update, norm * (1 - SLACK)) + rng.normal(0.0, self.noise_multiplier * norm, update.shape)
         noised = unflatten(_returned(flatten(arrays), private, shorten=self.noise_multiplier == 0), arrays)
         return Message(RecordDict({"arrays": noised, "metrics": MetricRecord(metrics)}), reply_to=message)  # type: ignore[arg-type]
+
+
+def _trained(arrays: ArrayRecord, message: Message, context: Context, call_next: CallNext) -> Vector:
+    """What training took off the weights: nothing where it failed, or left the finite numbers."""
+    zero = np.zeros(flatten(arrays).shape, np.float64)
+    try:
+        reply = answered_quietly(message, context, call_next)
+    except TrainingFailedError:
+        return zero
+    if reply.has_error():
+        return zero
+    update = _update(arrays, next(iter(reply.content.array_records.values())))
+    return update if np.isfinite(update).all() else zero
 
 
 def _returned(before: Vector, update: Vector, *, shorten: bool) -> Vector:

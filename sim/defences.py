@@ -61,7 +61,7 @@ DEFENCES = (
         'aggregation.protocol = "ckks"',
         "homomorphic encryption of the updates, the key with the clients",
         "a server that follows the protocol and has no client on its side: every client holds the key, with which it "
-        "can read every other's update, and a sum before any central noise; a malicious server can have one update opened",
+        "can read every other's update, and sums before central noise; a malicious server can have one update opened",
         "Cheon et al. 2017, ia.cr/2016/421 (TenSEAL)",
     ),
     *(

@@ -107,6 +107,7 @@ def client_recipe(scenario: Scenario, folder: RunFolder, protections: Protection
         noise=protections.noise,
         rounds_allowed=protections.rounds_of_a_client,
         personalizations_allowed=protections.personal_models_of_a_client,
+        tells_failures=scenario.privacy.client is None,
         mods=protections.mods,
         register=protections.register,
     )

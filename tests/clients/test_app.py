@@ -10,7 +10,7 @@ from clients.messages import AnsweredRoundError, RefusedMessageError, TrainingFa
 from clients.models import ModelConfig, build_model
 from clients.privacy import BudgetSpentError, RecordPrivacyConfig
 from clients.randomness import generator
-from clients.training import TrainingConfig, train
+from clients.training import DivergedError, TrainingConfig, train
 from clients.update import UpdatePrivacy
 from clients.weights import flatten, to_arrays, to_vector
 
@@ -208,3 +208,21 @@ def test_what_is_registered_is_answered():
             return Message(RecordDict(), reply_to=message)
 
     assert Device(register=register).ask("train.keys").metadata.message_type == "train.keys"
+
+
+def test_personalising_that_fails_keeps_the_global_model_where_nobody_may_learn_of_it():
+    def odd(client):
+        return X * np.float32(1e38), Y
+
+    with pytest.raises(DivergedError):
+        Device(load=odd).ask(PERSONALIZE)
+    device = Device(load=odd, tells_failures=False)
+    assert dict(device.ask(PERSONALIZE).content["metrics"]) == {"rounds": 0}
+    assert np.array_equal(device.kept[3], to_vector(build()))
+
+
+def test_noise_from_the_operating_system_is_never_drawn_again():
+    seeded, system = DP_SGD, RecordNoise(DP_SGD.config, 1.0, system=True)
+    assert np.array_equal(weights(Device(noise=seeded).ask(TRAIN)), weights(Device(noise=seeded).ask(TRAIN)))
+    first, again = (weights(Device(noise=system).ask(TRAIN)) for _ in range(2))
+    assert not np.isclose(first, again, atol=1e-9).any()

@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays as vectors
 from scipy.stats import kstest
 
 from clients.messages import AnsweredRoundError, RefusedMessageError
+from clients.privacy import BudgetSpentError
 from clients.update import SLACK, UpdatePrivacy, clip
 from clients.weights import flatten
 
@@ -155,13 +156,55 @@ def test_the_same_round_is_not_noised_twice():
                 privacy(again, context, None)
 
 
-def test_of_an_error_only_that_there_was_one_leaves():
+def asked(kind="train"):
     content = RecordDict({"arrays": model(START), "config": ConfigRecord({"server-round": 1})})
-    for kind in ("train", "train.personalize"):
-        message = Message(content, dst_node_id=7, message_type=kind)
-        error = Message(Error(code=2, reason="loss 0.73"), reply_to=message)
-        reply = UpdatePrivacy(seed=1, clipping_norm=1.0)(message, state(), lambda *_, error=error: error)
-        assert (reply.error.code, reply.error.reason) == (2, "training failed on this client")
+    return Message(content, dst_node_id=7, message_type=kind)
+
+
+def test_of_an_error_in_personalising_only_that_there_was_one_leaves():
+    message = asked("train.personalize")
+    error = Message(Error(code=2, reason="loss 0.73"), reply_to=message)
+    reply = UpdatePrivacy(seed=1, clipping_norm=1.0)(message, state(), lambda *_: error)
+    assert (reply.error.code, reply.error.reason) == (2, "training failed on this client")
+
+
+def _raises(message, _):
+    raise RuntimeError("loss 0.73")
+
+
+def _errs(message, _):
+    return Message(Error(code=2, reason="loss 0.73"), reply_to=message)
+
+
+def _overflows(message, _):
+    arrays = model(np.full(SIZE, np.inf))
+    content = RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 25})})
+    return Message(content, reply_to=message)
+
+
+def _stays(message, _):
+    content = RecordDict({"arrays": model(START), "metrics": MetricRecord({"num-examples": 25})})
+    return Message(content, reply_to=message)
+
+
+@pytest.mark.parametrize("multiplier", [0.0, 3.0])
+@pytest.mark.parametrize("failing", [_raises, _errs, _overflows])
+def test_training_that_fails_leaves_as_an_update_of_zero_does(failing, multiplier):
+    """That it failed would be a release that no noise covers: replaced records may make training diverge."""
+    privacy = UpdatePrivacy(seed=1, clipping_norm=1.0, noise_multiplier=multiplier)
+    failed, still = (privacy(asked(), state(), call) for call in (failing, _stays))
+    assert np.array_equal(flatten(failed.content["arrays"]), flatten(still.content["arrays"]))
+    assert dict(failed.content["metrics"]) == dict(still.content["metrics"])
+
+
+def test_a_client_whose_budget_is_spent_says_so():
+    """How many rounds it took part in depends on no record."""
+
+    def declines(*_):
+        raise BudgetSpentError("one more round")
+
+    with pytest.raises(BudgetSpentError):
+        UpdatePrivacy(seed=1, clipping_norm=1.0)(asked(), state(), declines)
 
 
 def state():
