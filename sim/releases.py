@@ -63,7 +63,8 @@ def _alone_in_a_sum(scenario: Scenario) -> str:
     client = scenario.privacy.client
     if scenario.privacy.record is None and client is not None and client.where == "distributed":
         return (
-            "a server that deviates can keep the other clients' noise out of a sum, and nothing here bounds how often"
+            "a server that deviates can keep the other clients' noise out of a sum, but for two of them, and nothing "
+            "here bounds how often"
         )
     return ""
 

@@ -80,7 +80,9 @@ class FlowerSecAggPlus:
 
     def _check(self, message: Message, context: Context) -> None:
         """Refuse a stage in which a client could be singled out, as far as one can tell from Flower's messages."""
-        config = message.content.config_records.get(RECORD_KEY_CONFIGS, ConfigRecord())
+        config = message.content.config_records.get(RECORD_KEY_CONFIGS)
+        if config is None:
+            raise RefusedMessageError("the message is not part of SecAgg+, and this client answers to nothing else")
         state = context.state.config_records.get(RECORD_KEY_STATE, ConfigRecord())
         check = {Stage.SETUP: self._check_setup, Stage.UNMASK: self._check_lists}.get(str(config.get(Key.STAGE)))
         if check is not None:
