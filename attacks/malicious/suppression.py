@@ -1,4 +1,8 @@
-"""Gradient suppression: all clients but one get a model that cannot learn, and the sum is the one's update."""
+"""Gradient suppression: all clients but one get a model that cannot learn, and the sum is the one's update.
+
+Pasquini et al. 2022 (arXiv 2111.07380). It needs clients that do not compare what they were sent: under our own secure
+aggregation they sign it, and no such sum is unmasked.
+"""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class AggregationConfig(BaseModel):
         None,
         ge=2,
         le=100_000,
-        description="secagg, secagg-plus-flower: clients each client shares secrets with; default: enough for a "
-        "chance of 2^-40 that somebody is unmasked, or all; of Flower's always all",
+        description="secagg, secagg-plus-flower: clients each client shares secrets with; default: enough that a fifth "
+        "of all may drop out, and that no colluding clients can unmask anybody, or all; of Flower's always all",
     )
     colluding: int = Field(
         0,
