@@ -27,6 +27,7 @@ from sim.errors import LONGEST, InputError, repeated, shown
 from sim.study.config import StudyConfig
 from sim.toml import parse, read_toml, refuse_depth
 
+MOST_TOLD = 20  # faults of one file
 LONGEST_NAME = 60  # of a scenario, and of one run of a study, which is NAME.VARIANT
 SEEDS = 2**63  # as many as there are
 
@@ -147,7 +148,8 @@ def _variant_faults(scenario: Scenario) -> Iterator[str]:
 
 def _to_mend(path: Path, faults: set[str]) -> InputError:
     count = f"{len(faults)} thing{'s' if len(faults) > 1 else ''} to mend"
-    return InputError(f"{path}: {count}\n" + "\n".join(f"  {fault}" for fault in sorted(faults)))
+    told = sorted(faults)[:MOST_TOLD] + ([f"and {len(faults) - MOST_TOLD:,} more"] if len(faults) > MOST_TOLD else [])
+    return InputError(f"{path}: {count}\n" + "\n".join(f"  {fault}" for fault in told))
 
 
 def _read(path: Path) -> dict[str, Any]:

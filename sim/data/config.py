@@ -38,7 +38,7 @@ class DataConfig(_Table):
         "unlike classes; iid: simulated clients that are alike",
     )
     clients: int | None = Field(
-        default=None, ge=2, le=100_000, description="number of simulated clients; none for natural"
+        default=None, ge=2, le=10_000, description="number of simulated clients; none for natural"
     )
     records_per_client: int | None = Field(
         default=None, ge=2, description="records of each simulated client; for natural clients, at most this many"

