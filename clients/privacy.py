@@ -60,7 +60,7 @@ class RecordPrivacyConfig(_Noise):
     """
 
     sampling_rate: float = Field(
-        0.1, gt=0, le=1, description="probability that a step uses a record; an epoch has round(1/rate) steps"
+        0.1, ge=1e-4, le=1, description="probability that a step uses a record; an epoch has round(1/rate) steps"
     )
     gradients: Literal["auto", "hooks", "ghost"] = Field(
         "auto", description="ghost clipping pays for linear layers, hooks for convolutions; auto chooses"

@@ -96,6 +96,8 @@ def new_model(
     width = width or entry.width
     if norm == "group" and width % 4:
         raise ModelShapeError(f"width {width} cannot be normalised in 4 groups; use a multiple of 4, or norm = 'none'")
+    if norm == "group" and entry.flattens and width < 8:  # a group of one value is normalised to nothing
+        raise ModelShapeError(f"width {width} leaves one unit in each of 4 groups; use 8 or more, or norm = 'none'")
     with torch.random.fork_rng(devices=[]):  # torch's layers draw first weights from the global state
         model = entry.build(shape, classes, width, norm)
     _initialise(model, entry, rng)

@@ -17,7 +17,6 @@ EVIL = "\x1b]0;PWN\x07\x1b[2J\x9b31m\u202e\udcff\x08[bold]x[/] :bomb:"
 def printed(*things):
     console = Terminal()
     console.file = io.StringIO()
-    console._force_terminal = colours  # as on a terminal
     for thing in things:
         console.print(thing)
     return console.file.getvalue()
