@@ -171,7 +171,12 @@ def outcome(file, *sets):
     return 0
 
 
-@pytest.mark.parametrize("table", TABLES)
+COSTLY = ("privacy.record", "privacy.client", "federation", "data.purchase")  # seconds each: noise is solved for
+
+
+@pytest.mark.parametrize(
+    "table", [pytest.param(table, marks=pytest.mark.slow) if table in COSTLY else table for table in TABLES]
+)
 def test_every_setting_at_its_ends_is_accepted_or_refused(table, file, monkeypatch):
     monkeypatch.setattr(accounting, "VACUOUS", 0)  # the Renyi bound will do: no epsilon is looked at here
     broken = []
