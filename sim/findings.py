@@ -10,9 +10,7 @@ from collections.abc import Iterator
 
 from sim.report import arms, beyond, calibrated, deviating, recovered, tampered, words
 from sim.results import AttackResult, Budget, Comparison, Interval, OwnThreshold, Results, Utility
-from sim.verdict import CHANCE, FEW_PEOPLE, control_below, control_holds, counted, singles_out
-
-LUCK_TAIL = 0.025  # share of 95 % intervals that lie wholly above the truth by luck alone
+from sim.verdict import CHANCE, FEW_PEOPLE, LUCK_TAIL, control_below, control_holds, counted, singles_out
 
 
 def findings(results: Results) -> list[str]:

@@ -22,7 +22,7 @@ from sim.progress import Progress
 from sim.results import Arm, AttackResult, Refusal
 from sim.scenario import Scenario
 from sim.score import Score, score
-from sim.verdict import Luck, Tried, adjusted, by_record, luck
+from sim.verdict import adjusted, luck_by_client
 
 Scores = Float[np.ndarray, " records"]
 
@@ -127,6 +127,7 @@ def all_counted(judged: list[Judged], rng: np.random.Generator) -> list[Judged]:
     if not judged:
         return []
     rows = [each.result for each in judged]
+    by_luck = luck_by_client([(each.scores, each.truth.member, each.truth.client) for each in judged], rng)
     return [
         replace(
             each,
@@ -134,15 +135,8 @@ def all_counted(judged: list[Judged], rng: np.random.Generator) -> list[Judged]:
                 update={"auc_ci_adjusted": found.auc_ci, "tpr_low_adjusted": found.tpr_low},
             ),
         )
-        for each, found in zip(judged, adjusted(rows, luck_of(judged, rng)), strict=True)
+        for each, found in zip(judged, adjusted(rows, by_luck), strict=True)
     ]
-
-
-def luck_of(judged: list[Judged], rng: np.random.Generator) -> Luck:
-    """What each attack reaches when the coins of every client's records are dealt again among them."""
-    client = max((each.truth.client for each in judged), key=len)
-    tried = [Tried(each.scores, each.truth.member, np.isin(client, each.truth.client)) for each in judged]
-    return luck(tried, by_record(client), rng)
 
 
 def guess_all(scenario: Scenario, attack: str, observations: tuple[Observation, ...], purpose: str) -> list[Guess]:

@@ -33,6 +33,7 @@ CHANCE = 0.5
 LOW = 0.01  # the FPR at which somebody is called singled out
 DEALS = 1999
 FEWEST_DEALS = 40  # ways to deal membership: with fewer, no figure can be rarer than 2.5 %
+LUCK_TAIL = 0.025  # share of 95 % intervals that lie wholly above the truth by luck alone
 FEW_PEOPLE = 10  # with fewer, drawing people again says little of how others would fare
 _LEVEL = 0.95
 _USUAL = float(norm.ppf(0.975))
@@ -217,6 +218,16 @@ def luck(tried: Sequence[Tried], design: Design, rng: np.random.Generator, deals
                     tpr[number, start:stop] = _rates(tried[number].scores, member)
         start = stop
     return Luck(auc, tpr, any(_ways(design, tried[numbers[0]]) >= FEWEST_DEALS for numbers in groups))
+
+
+def luck_by_client(scored: Sequence[tuple[Scores, Membership, Labels]], rng: np.random.Generator) -> Luck:
+    """As `luck`, where every record has a coin of its own: each attack's scores, members and clients of its records.
+
+    An attack is about all records of the clients that it is about.
+    """
+    client = max((each for *_, each in scored), key=len)
+    tried = [Tried(scores, member, np.isin(client, clients)) for scores, member, clients in scored]
+    return luck(tried, by_record(client), rng)
 
 
 def _alike(tried: Sequence[Tried]) -> Iterator[list[int]]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import overload
 
+import numpy as np
 import tomli_w
 
 from attacks.malicious.making import MAKERS
 from attacks.registry import ATTACKS
 from sim.report import words
-from sim.results import AttackResult, Refusal, Results, Vantage
+from sim.results import AttackResult, Refusal, Results, Vantage, Verdict
 from sim.scenario import Scenario
-from sim.study.figures import differences, over_seeds
+from sim.study.evidence import Evidence, controls_failed
+from sim.study.evidence import key as row_key
+from sim.study.figures import Choice, change, chosen, differences, over_seeds
 from sim.study.findings import findings
 from sim.study.plan import Part
 from sim.study.results import Cell, Column, Difference, Figure, Strongest, StudyResults, Variant
-from sim.verdict import control_holds
+from sim.verdict import Adjusted, control_holds, grade
 
 LOW = "0.01"
 _ORACLE = "model to query"
@@ -23,14 +27,14 @@ Runs = Mapping[str, Sequence[Results]]  # variant -> its runs, in the order of t
 _Key = tuple[str, str, str, str | None]
 
 
-def gather(scenario: Scenario, runs: list[tuple[Part, str, Results]]) -> StudyResults:
+def gather(scenario: Scenario, runs: list[tuple[Part, str, Results]], evidence: Evidence) -> StudyResults:
     """The study's document. `runs`: each part with its folder's name and its results."""
     by_variant: dict[str, list[Results]] = {}
     for part, _, results in runs:
         by_variant.setdefault(part.variant, []).append(results)
     first = runs[0][2]
     columns = list(_columns(by_variant))
-    cells = list(_cells(by_variant))
+    cells = list(_cells(by_variant, evidence))
     cells += _elsewhere(cells, columns)
     strongest = list(_strongest(cells, columns))
     study = StudyResults(
@@ -39,12 +43,12 @@ def gather(scenario: Scenario, runs: list[tuple[Part, str, Results]]) -> StudyRe
         synthetic=first.data.synthetic,
         crowd=words.crowd(first.data),
         seeds=[results.seed for results in by_variant[runs[0][0].variant]],
-        variants=[_variant(scenario, name, runs) for name in by_variant],
+        variants=[_variant(scenario, name, runs, cells) for name in by_variant],
         columns=columns,
         attacks=[name for name in ATTACKS if any(cell.attack == name for cell in cells)],
         cells=cells,
         strongest=strongest,
-        differences=[*_protections(cells, columns), *_newcomers(by_variant), *_formats(strongest)],
+        differences=[*_protections(cells, columns), *_newcomers(by_variant), *_formats(cells, columns)],
         findings=[],
     )
     return study.model_copy(update={"findings": findings(study)})
@@ -65,7 +69,7 @@ def _columns(runs: Runs) -> Iterator[Column]:
         yield Column.model_validate({"vantage": vantage, "target": target, "precision": precision, "output": output})
 
 
-def _cells(runs: Runs) -> Iterator[Cell]:
+def _cells(runs: Runs, evidence: Evidence) -> Iterator[Cell]:
     for variant, results in runs.items():
         measured: dict[tuple[str, _Key], list[AttackResult]] = {}
         refused: dict[tuple[str, _Key], Refusal] = {}
@@ -75,7 +79,7 @@ def _cells(runs: Runs) -> Iterator[Cell]:
             refused |= {(row.attack, _key(row)): row for row in each.refused}
         for (attack, _), rows in measured.items():
             if len(rows) == len(results):
-                yield _measured(variant, attack, rows)
+                yield _measured(variant, attack, rows, evidence[variant, row_key(rows[0])])
         for (attack, key), refusal in refused.items():
             some = len(measured.get((attack, key), []))
             yield _cannot(variant, refusal, f"measured with {some} of {len(results)} seeds; else: " if some else "")
@@ -104,7 +108,7 @@ def _like(variant: str, attack: str, column: Column) -> Cell:
     return _cell(column, variant, attack, lacks, like)
 
 
-def _measured(variant: str, attack: str, rows: list[AttackResult]) -> Cell:
+def _measured(variant: str, attack: str, rows: list[AttackResult], found: Adjusted) -> Cell:
     caught = [row.tpr_at_fpr[LOW] for row in rows]
     known = [cell for cell in caught if cell is not None]
     return Cell(
@@ -112,7 +116,9 @@ def _measured(variant: str, attack: str, rows: list[AttackResult]) -> Cell:
         variant=variant,
         attack=attack,
         auc=over_seeds([row.auc for row in rows], rows[0].auc_ci),
+        auc_ci_adjusted=found.auc_ci,
         tpr=over_seeds([cell.tpr for cell in known], known[0].ci) if len(known) == len(rows) else None,
+        tpr_low_adjusted=found.tpr_low,
         lacks="",
     )
 
@@ -133,32 +139,42 @@ def _column(row: AttackResult | Refusal | Column) -> dict[str, str | None]:
 
 def _strongest(cells: list[Cell], columns: list[Column]) -> Iterator[Strongest]:
     for variant in dict.fromkeys(cell.variant for cell in cells):
-        for column in columns:
-            here = [c for c in cells if c.variant == variant and _key(c) == _key(column) and c.auc is not None]
-            if here:
-                yield _chosen(variant, column, here)
+        for column, here in _by_column(cells, columns, variant):
+            yield _chosen(variant, column, here)
 
 
 def _chosen(variant: str, column: Column, cells: list[Cell]) -> Strongest:
-    table = [(cell, cell.auc.by_seed, cell.tpr.by_seed if cell.tpr else None) for cell in cells if cell.auc]
-    seeds = len(table[0][1])
-    picks = [max(table, key=lambda row: _without(row[1], seed)) for seed in range(seeds)]
-    caught = [tpr[seed] for seed, (_, _, tpr) in enumerate(picks) if tpr is not None]
-    only = picks[0][0]
+    choice, caught = _choice(cells), _choice(cells, rates=True)
+    seeds = len(choice.by)
+    picks = [cells[pick] for pick in choice.picks(np.arange(seeds))]
+    only = picks[0]
     assert only.auc is not None
+    if seeds == 1:
+        auc, tpr = only.auc, only.tpr
+    else:
+        auc, tpr = chosen(choice), chosen(caught) if caught else None
     return Strongest(
         **_column(column),
         variant=variant,
-        attacks=[cell.attack for cell, *_ in picks],
+        attacks=[cell.attack for cell in picks],
         chosen_blind=seeds > 1,
-        auc=over_seeds([auc[seed] for seed, (_, auc, _) in enumerate(picks)], only.auc.ci),
-        tpr=over_seeds(caught, only.tpr.ci if only.tpr else None) if len(caught) == seeds else None,
+        auc=auc,
+        tpr=tpr,
     )
 
 
-def _without(values: list[float], seed: int) -> float:
-    """The sum over the other seeds; of one seed its own value, for want of others."""
-    return sum(values) - values[seed] if len(values) > 1 else values[0]
+@overload
+def _choice(cells: Sequence[Cell]) -> Choice: ...
+@overload
+def _choice(cells: Sequence[Cell], *, rates: bool) -> Choice | None: ...
+def _choice(cells: Sequence[Cell], *, rates: bool = False) -> Choice | None:
+    """Attacks of one column, to be chosen by AUC; and their AUC, or their TPR at 1 % FPR where all have one."""
+    areas = [cell.auc for cell in cells if cell.auc is not None]
+    caught = [cell.tpr for cell in cells if cell.tpr is not None]
+    if rates and len(caught) < len(areas):
+        return None
+    by = np.array([figure.by_seed for figure in areas]).T
+    return Choice(by, np.array([figure.by_seed for figure in caught]).T if rates else by)
 
 
 def _protections(cells: list[Cell], columns: list[Column]) -> Iterator[Difference]:
@@ -170,30 +186,44 @@ def _protections(cells: list[Cell], columns: list[Column]) -> Iterator[Differenc
     for variant in others:
         shared = _named(cells, first) & _named(cells, variant)
         asked = [cell for cell in cells if cell.attack in shared]
-        base = {_seat(row): row for row in _strongest(asked, columns) if row.variant == first}
-        for row in _strongest(asked, columns):
-            before = base.get(_seat(row))
-            change = differences(row.auc.by_seed, before.auc.by_seed) if before and row.variant == variant else None
-            if change is not None:
-                yield _difference("protection", row, variant, _common(row.attacks), change)
+        base = {_seat(column): here for column, here in _by_column(asked, columns, first)}
+        for column, here in _by_column(asked, columns, variant):
+            if before := base.get(_seat(column)):
+                yield from _change("protection", column, variant, here, before)
 
 
-def _formats(strongest: list[Strongest]) -> Iterator[Difference]:
+def _formats(cells: list[Cell], columns: list[Column]) -> Iterator[Difference]:
     """Each form of a model, and its labels alone, against the float32 answers of the same model."""
-    users = [row for row in strongest if row.vantage in ("query", "global-user")]
-    whole = {(row.variant, row.vantage): row for row in users if (row.precision, row.output) == ("float32", "logits")}
-    for row in users:
-        before = whole.get((row.variant, row.vantage))
-        change = differences(row.auc.by_seed, before.auc.by_seed) if before and before is not row else None
-        if change is not None:
-            yield _difference("format", row, row.variant, _common(row.attacks), change)
+    users = [column for column in columns if column.vantage in ("query", "global-user")]
+    for variant in dict.fromkeys(cell.variant for cell in cells):
+        here = {_key(column): found for column, found in _by_column(cells, users, variant)}
+        for key, found in here.items():
+            whole = (key[0], key[1], "float32", "logits")
+            if key != whole and (before := here.get(whole)):
+                yield from _change("format", found[0], variant, found, before)
+
+
+def _by_column(cells: list[Cell], columns: list[Column], variant: str) -> Iterator[tuple[Column, list[Cell]]]:
+    """What was measured in each column of a variant."""
+    for column in columns:
+        here = [c for c in cells if c.variant == variant and _key(c) == _key(column) and c.auc is not None]
+        if here:
+            yield column, here
+
+
+def _change(question: str, column: Column, variant: str, here: list[Cell], before: list[Cell]) -> Iterator[Difference]:
+    """The strongest attack's AUC here less that before, each chosen for every seed by the others."""
+    after = _choice(here)
+    if found := change(after, _choice(before)):
+        attacks = [here[pick].attack for pick in after.picks(np.arange(len(after.by)))]
+        yield _difference(question, column, variant, _common(attacks), found)
 
 
 def _named(cells: list[Cell], variant: str) -> set[str]:
     return {cell.attack for cell in cells if cell.variant == variant}
 
 
-def _seat(row: Strongest) -> _Key:
+def _seat(row: Column) -> _Key:
     vantage, *model = _key(row)
     return ("server" if vantage == "aggregator" else vantage, *model)  # type: ignore[return-value]  # three are left
 
@@ -211,19 +241,20 @@ def _newcomers(runs: Runs) -> Iterator[Difference]:
                     arms.setdefault((row.attack, _key(row)), []).append(row)
         for (attack, _), rows in arms.items():
             sides = [{arm.who: arm.auc for arm in row.arms} for row in rows]
-            change = differences([s["newcomers"] for s in sides], [s["participants"] for s in sides])
-            if change is not None and len(rows) == len(results):
-                yield _difference("newcomers", rows[0], variant, attack, change)
+            found = differences([s["newcomers"] for s in sides], [s["participants"] for s in sides])
+            if found is not None and len(rows) == len(results):
+                yield _difference("newcomers", rows[0], variant, attack, found)
 
 
-def _difference(question: str, row: AttackResult | Column, variant: str, attack: str, change: Figure) -> Difference:
+def _difference(question: str, row: AttackResult | Column, variant: str, attack: str, found: Figure) -> Difference:
     return Difference.model_validate(
-        {**_column(row), "question": question, "variant": variant, "attack": attack, "difference": change}
+        {**_column(row), "question": question, "variant": variant, "attack": attack, "difference": found}
     )
 
 
-def _variant(scenario: Scenario, name: str, runs: list[tuple[Part, str, Results]]) -> Variant:
+def _variant(scenario: Scenario, name: str, runs: list[tuple[Part, str, Results]], cells: list[Cell]) -> Variant:
     mine = [(folder, results) for part, folder, results in runs if part.variant == name]
+    variants = len({part.variant for part, *_ in runs})
     first = mine[0][1]
     models = {"global": "global_", "personal": "personal", "device": "device"}
     accuracies = {
@@ -238,6 +269,8 @@ def _variant(scenario: Scenario, name: str, runs: list[tuple[Part, str, Results]
                 model: over_seeds([utility.accuracy for utility in found], found[0].accuracy_ci)
                 for model, found in accuracies.items()
             },
+            "commonest_class": float(np.mean([results.utility.commonest_class for _, results in mine])),
+            "verdict": _verdict([results for _, results in mine], [c for c in cells if c.variant == name], variants),
             "promises": list(_promises(first)),
             "controls_held": sum(
                 control_holds(control)
@@ -246,6 +279,14 @@ def _variant(scenario: Scenario, name: str, runs: list[tuple[Part, str, Results]
             ),
         }
     )
+
+
+def _verdict(results: Sequence[Results], cells: Sequence[Cell], variants: int) -> Verdict:
+    """Not learnt where most runs have not; controls failed where more of them have than luck allows."""
+    lazy = sum(bool(words.unlearnt(each)) for each in results)
+    if 2 * lazy <= len(results) and controls_failed(results, variants):
+        return "controls failed"
+    return grade([cell for cell in cells if cell.auc is not None], (), learnt=2 * lazy <= len(results))
 
 
 def _promises(results: Results) -> Iterator[str]:

@@ -72,6 +72,6 @@ def _groups(heads: list[Head]) -> list[tuple[str, int]]:
 
 
 def _heat(cell: Cell) -> str:
-    """How far the low end of the interval lies above chance, as a per cent of full colour."""
+    """How far the low end of the interval that counts all attacks lies above chance, as a per cent of full colour."""
     assert cell.auc is not None
-    return f"{max(0.0, min(1.0, (cell.auc.ci[0] - CHANCE) / _FULL)):.0%}"
+    return f"{max(0.0, min(1.0, (cell.auc_ci_adjusted[0] - CHANCE) / _FULL)):.0%}"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sim.results import Interval, Output, Precision, Vantage
+from sim.results import Interval, Output, Precision, Vantage, Verdict
 
 
 class _Part(BaseModel):
@@ -46,7 +46,13 @@ class Cell(Column):
     variant: str
     attack: str
     auc: Figure | None
+    auc_ci_adjusted: Interval = Field(
+        (0.0, 1.0), description="of the mean AUC; holds at 95 % for all attacks of the study at once"
+    )
     tpr: Figure | None = Field(description="members caught at 1 % false alarms; null where too few non-members")
+    tpr_low_adjusted: float | None = Field(
+        None, description="lower end of the mean TPR at 1 % FPR, for all attacks of the study at once"
+    )
     lacks: str = Field(description="what the vantage lacks, where it cannot be tried")
     like: Vantage | None = Field(
         None, description="the vantage that can do this with less, and the same result: it is measured there, not twice"
@@ -58,6 +64,7 @@ class Strongest(Column):
 
     For each seed the attack is the one with the largest mean AUC over the other seeds; `auc` and `tpr` are its figures
     on the seed left out. The largest of many figures, read off where they were measured, would flatter the attacker.
+    The intervals allow for seeds having a say in each other's choices (jackknife over seeds).
     """
 
     variant: str
@@ -68,7 +75,7 @@ class Strongest(Column):
 
 
 class Difference(Column):
-    """A change between two figures of one column, paired by seed, with Student's interval (two seeds or more)."""
+    """A change between two figures of one column, paired by seed, with its interval over seeds (two or more)."""
 
     question: Literal["protection", "newcomers", "format"] = Field(
         description="protection: the strongest attack's AUC in this variant less that in the first one; newcomers: an "
@@ -87,8 +94,10 @@ class Variant(_Part):
     changes: str = Field(description="as TOML; empty where it changes nothing")
     runs: list[str] = Field(description="run folders, in the order of the seeds")
     accuracy: dict[str, Figure] = Field(description="global, personal, device, and personal models in other forms")
+    commonest_class: float = Field(description="the accuracy of always naming the commonest class, mean over seeds")
+    verdict: Verdict = Field(description="graded by the figures that hold for all attacks of the study at once")
     promises: list[str] = Field(description="each finite epsilon of the first seed's run, in words")
-    controls_held: int = Field(description="of twice as many controls as runs")
+    controls_held: int = Field(description="of twice as many controls as runs: not above 0.5")
 
 
 class StudyResults(_Part):
@@ -97,7 +106,7 @@ class StudyResults(_Part):
     schema_: Literal["seepage/study/1"] = Field(alias="schema", default="seepage/study/1")
     scenario: str
     title: str
-    synthetic: bool
+    synthetic: bool | None
     crowd: str
     seeds: list[int]
     variants: list[Variant]

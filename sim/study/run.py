@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from sim import manifest
 from sim import run as single
 from sim.errors import InputError
 from sim.files import write_atomically
 from sim.folder import RunFolder, make, named, open_finished, open_folder, start
+from sim.judge import SCHEMA
 from sim.lock import locked
 from sim.preflight import preflight
 from sim.progress import Progress
 from sim.results import Results
 from sim.scenario import Scenario
 from sim.stored import stored_results
+from sim.study.evidence import shown
 from sim.study.gather import gather
 from sim.study.page import write_page
 from sim.study.plan import Part, data_of, parts
 from sim.study.results import StudyResults
 
 DOCUMENT = "study.json"
+_Run = tuple[Part, str, Results, pa.Table]
 
 
 def run(
@@ -67,7 +73,7 @@ def report(path: Path) -> tuple[RunFolder, StudyResults]:
     """Write the study's report again, from the results of its runs alone."""
     with locked(path, "report"):
         folder, scenario = open_folder(path)
-        runs = [(part, place.name, _stored(place)) for part, place in _places(folder, scenario).items()]
+        runs = [_stored(part, place) for part, place in _places(folder, scenario).items()]
         return folder, _write(scenario, folder, runs)
 
 
@@ -95,16 +101,20 @@ def _together(
     runs, everything = [], parts(scenario)
     for number, part in enumerate(everything, start=1):
         progress.say(f"run {number} of {len(everything)}: variant {part.variant}, seed {part.scenario.seed}")
-        place, results = one(part)
-        runs.append((part, place.path.name, results))
+        place, _ = one(part)
+        runs.append(_stored(part, place.path))
     return _write(scenario, folder, runs)
 
 
-def _write(scenario: Scenario, folder: RunFolder, runs: list[tuple[Part, str, Results]]) -> StudyResults:
-    study, document = gather(scenario, runs), folder.path / DOCUMENT
+def _write(scenario: Scenario, folder: RunFolder, runs: list[_Run]) -> StudyResults:
+    scored: dict[str, list[tuple[Results, pa.Table]]] = {}
+    for part, _, results, scores in runs:
+        scored.setdefault(part.variant, []).append((results, scores))
+    study = gather(scenario, [(part, name, results) for part, name, results, _ in runs], shown(scored))
+    document = folder.path / DOCUMENT
     write_atomically(document, study.model_dump_json(by_alias=True, indent=2).encode())
     write_page(study, folder.report)
-    known = manifest.read(folder.path).model_copy(update={"runs": [name for _, name, _ in runs]})
+    known = manifest.read(folder.path).model_copy(update={"runs": [name for _, name, *_ in runs]})
     manifest.record(folder.path, known, [document, folder.report])
     return study
 
@@ -121,9 +131,14 @@ def _preflight(everything: list[Part]) -> None:
         raise InputError("\n".join(faults))
 
 
-def _stored(path: Path) -> Results:
+def _stored(part: Part, path: Path) -> _Run:
     folder, _ = open_finished(path)
     results = stored_results(folder)
     if results is None:
         raise InputError(f"{path}: not finished. Attack the study again with: seepage attack {path.parent}")
-    return results
+    try:
+        return part, path.name, results, pq.read_table(folder.scores, schema=SCHEMA)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{folder.scores}: damaged, or from another version. Attack the study again with: seepage attack {path.parent}"
+        ) from error

@@ -13,7 +13,7 @@ from sim.report import words
 from sim.study.findings import TRAINING, auc, chosen, where
 from sim.study.results import Cell, Column, StudyResults, Variant
 from sim.table import MAX_WIDTH, bullet, grid, printable
-from sim.verdict import CHANCE
+from sim.verdict import leaks
 
 _SHORT = {"float32": "f32", "int8": "int8"}
 
@@ -77,7 +77,7 @@ def _heading(column: Column) -> str:
 def _figure(cell: Cell | None) -> Text:
     if cell is None or cell.auc is None:
         return Text("", "dim")
-    return Text(f"{cell.auc.value:.2f}", "bold" if cell.auc.ci[0] > CHANCE else "")
+    return Text(f"{cell.auc.value:.2f}", "bold" if leaks(cell) else "")
 
 
 def _accuracy(study: StudyResults) -> Table:
