@@ -22,7 +22,7 @@ def _datasets() -> Rows:
             "name": name,
             "what": entry.title,
             "clients": "if the file says" if entry.natural is None else "natural" if entry.natural else "simulated",
-            "kind": "synthetic" if entry.synthetic else "real",
+            "kind": {True: "synthetic", False: "real", None: "what data.synthetic says"}[entry.synthetic],
             "get it": entry.how,
         }
         for name, entry in DATASETS.items()

@@ -214,12 +214,16 @@ def budget_command(
 ) -> None:
     """Say what epsilon a scenario's plan would spend, per unit and vantage, without running it."""
     from sim.budgets import plan
+    from sim.data.federation import noted
+    from sim.given import federation_of
     from sim.scenario import load_scenario
     from sim.study.plan import parts
     from sim.table import render_plan
 
     loaded = load_scenario(scenario, sets or ())
     first = {part.variant: part.scenario for part in reversed(parts(loaded))}  # its seed changes nothing of substance
+    for note in dict.fromkeys(note for each in first.values() for note in noted(federation_of(each))):
+        Terminal(stderr=True).print(note, highlight=False)
     plans = {variant: plan(first[variant]) for variant in reversed(first)}
     if json:
         documents = {variant: found.model_dump(mode="json") for variant, found in plans.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 from clients.models import build_model
 from clients.randomness import generator, torch_generator
 from sim.data.federation import Federation, build_federation
+from sim.data.scaling import standardised, uneven
 from sim.manifest import data_hash
 from sim.scenario import Scenario
 
@@ -19,7 +21,11 @@ from sim.scenario import Scenario
 @lru_cache(maxsize=2)
 def federation_of(scenario: Scenario) -> Federation:
     """The scenario's federation, built once per process: it follows from the scenario and its seed alone."""
-    return build_federation(scenario.data, scenario.population, scenario.seed)
+    federation = build_federation(scenario.data, scenario.population, scenario.seed)
+    if scenario.data.standardise:
+        return standardised(federation)
+    warning = uneven(federation)
+    return replace(federation, notes=(*federation.notes, warning)) if warning else federation
 
 
 @lru_cache(maxsize=8)

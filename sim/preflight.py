@@ -13,6 +13,7 @@ from sim.given import federation_of, fresh_model
 from sim.guard import protection_faults
 from sim.scenario import Scenario
 from sim.tampering import tampering_faults
+from sim.vantage_needs import untriable
 
 FEWEST_PEOPLE = 2
 FEWEST_RECORDS = 2  # of the attacker's: one for each half of them that a reference model trains on
@@ -20,7 +21,7 @@ FEWEST_RECORDS = 2  # of the attacker's: one for each half of them that a refere
 
 def preflight(scenario: Scenario) -> None:
     """Raises InputError with everything that makes this scenario impossible with its data."""
-    faults = [*_faults(scenario, federation_of(scenario)), *_model_faults(scenario)]
+    faults = [*_faults(scenario, federation_of(scenario)), *_model_faults(scenario), *untriable(scenario)]
     if scenario.edge.head and scenario.privacy.record:
         faults.append(
             "edge.head: devices train their last layer without noise, so [privacy.record] would promise what does not "

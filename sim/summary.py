@@ -42,6 +42,7 @@ from sim.results import (
     RecoveryResult,
     Refusal,
     Results,
+    Scaling,
     Utilities,
     Utility,
 )
@@ -294,7 +295,8 @@ def _data_card(scenario: Scenario, federation: Federation, never_trained: list[C
         classes=list(federation.classes),
         clients=len(federation.clients),
         people=len(federation.people),
-        names_people=any(client.person != client.name for client in federation.clients),
+        names_people=federation.names_people,
+        scaling=_scaling(federation),
         natural=scenario.data.partition == "natural",
         notes=noted(federation),
         never_trained=[client.client for client in never_trained],
@@ -305,6 +307,13 @@ def _data_card(scenario: Scenario, federation: Federation, never_trained: list[C
 def _population_card(scenario: Scenario, federation: Federation) -> PopulationCard:
     own = federation.population
     return PopulationCard(who=scenario.population.who, people=own.people, records=len(own.y), assumption=own.assumption)
+
+
+def _scaling(federation: Federation) -> Scaling | None:
+    if federation.scaling is None:
+        return None
+    mean, deviation = federation.scaling
+    return Scaling(mean=list(mean), deviation=list(deviation), records=len(federation.population))
 
 
 def _model_card(scenario: Scenario) -> dict[str, str | int]:

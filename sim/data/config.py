@@ -32,6 +32,14 @@ class DataConfig(_Table):
     layout: Layout | None = Field(
         default=None, description="npz: where the channels of `x` are, for data whose shape does not tell"
     )
+    synthetic: bool | None = Field(
+        default=None, description="npz: whether your records are made up; left out, reports say that it is not stated"
+    )
+    standardise: bool = Field(
+        default=False,
+        description="bring features to one scale (of signals and images, channels): less the mean, over the deviation, "
+        "of the attacker's own records, in which no member has a say",
+    )
     partition: Literal["natural", "dirichlet", "shards", "iid"] = Field(
         default="natural",
         description="natural: each client is a device of the data itself; dirichlet, shards: simulated clients with "
@@ -77,6 +85,17 @@ class DataConfig(_Table):
         except DataError as error:
             raise ValueError(str(error)) from error
         return source
+
+    @model_validator(mode="after")
+    def _synthetic_known(self) -> Self:
+        known = find(self.source).synthetic
+        if self.synthetic is not None and known is not None:
+            says = "are synthetic" if known else "are real"
+            raise ValueError(
+                f"synthetic = {str(self.synthetic).lower()} is for your own data (npz:PATH); the records of"
+                f" {self.source} {says}. Leave `synthetic` out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _clients_fit(self) -> Self:

@@ -28,21 +28,28 @@ class Dataset:
     `x` is float32 of shape (records, features), (records, channels, length) or (records, channels, height, width):
     torch's layout. `y` holds class numbers from 0 to len(classes) - 1. `client` is the number of the device that
     each record comes from, or None where the data has no natural clients; `client_names` and `person` name each of
+    <<<<<<< HEAD
     these devices and its owner, in the order of the numbers. `notes` say what was assumed in reading the file.
     `channels` says what each channel or feature stands for, with its unit, and `hertz` how many samples a second the
     last axis has; empty and None where the data does not say.
+    =======
+    these devices and its owner, in the order of the numbers. `names_people` is whether the owners
+    are people that the data tells of, and no stand-ins for clients. `synthetic` is None where the data does not tell.
+    `notes` say what was assumed in reading the file.
+    >>>>>>> 182972b (Refused or warned about before training: attacks that no vantage can try, features that lie a hundredfold apart; data.standardise and data.synthetic)
     """
 
     source: str
     title: str
     licence: str
-    synthetic: bool
+    synthetic: bool | None
     x: Float[np.ndarray, "records ..."]
     y: Int[np.ndarray, " records"]
     classes: tuple[str, ...]
     client: Int[np.ndarray, " records"] | None = None
     client_names: tuple[str, ...] = ()
     person: tuple[str, ...] = ()
+    names_people: bool = False
     notes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     hertz: float | None = None

@@ -102,12 +102,15 @@ class Federation:
 
     The first `participants` clients train the global model; the others are newcomers, who only fine-tune it.
     `shape` is that of one record. `notes` say what was assumed in reading the data, and which clients are not there.
+    `names_people` is whether the data says whose the clients are. `scaling` holds mean and deviation of each feature
+    or channel that were taken off; None where records are as they came.
     """
 
     source: str
     title: str
     licence: str
-    synthetic: bool
+    synthetic: bool | None  # None: nobody says
+    names_people: bool
     classes: tuple[str, ...]
     shape: tuple[int, ...]
     channels: tuple[str, ...] = ()
@@ -117,6 +120,7 @@ class Federation:
     clients: tuple[ClientData, ...]
     participants: int
     population: Population
+    scaling: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def records(self) -> int:
@@ -153,7 +157,8 @@ def build_federation(data: DataConfig, population: PopulationConfig, seed: int) 
         source=dataset.source,
         title=dataset.title,
         licence=dataset.licence,
-        synthetic=dataset.synthetic,
+        synthetic=data.synthetic if dataset.synthetic is None else dataset.synthetic,
+        names_people=dataset.names_people and data.partition == "natural",
         classes=dataset.classes,
         shape=dataset.x.shape[1:],
         channels=dataset.channels,

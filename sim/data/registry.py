@@ -29,11 +29,11 @@ class Request:
 class Source:
     """One data set: what it is, whether it knows whose each record is, how to get it, and how it is loaded.
 
-    `natural` is None where that depends on the file.
+    `synthetic` and `natural` are None where that depends on the file.
     """
 
     title: str
-    synthetic: bool
+    synthetic: bool | None
     natural: bool | None
     how: str
     loader: Callable[[Request], Dataset]
@@ -66,7 +66,7 @@ DATASETS: dict[str, Source] = {
         purchase_like.HOW,
         lambda request: purchase_like.load(request.purchase, request.seed),
     ),
-    "npz:PATH": Source("your own data in an .npz file", False, None, npz.HOW, _own),
+    "npz:PATH": Source("your own data in an .npz file", None, None, npz.HOW, _own),
 }
 
 

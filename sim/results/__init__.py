@@ -26,7 +26,16 @@ from sim.results.membership import (
     TprAtFpr,
 )
 from sim.results.part import Interval, Output, Precision, Question, Vantage, Verdict
-from sim.results.people import ClientResult, DataCard, PersonResult, PopulationCard, RoundResult, Utilities, Utility
+from sim.results.people import (
+    ClientResult,
+    DataCard,
+    PersonResult,
+    PopulationCard,
+    RoundResult,
+    Scaling,
+    Utilities,
+    Utility,
+)
 from sim.results.protection import Budget, Cost, Protection
 from sim.results.run import Results
 
@@ -69,6 +78,7 @@ __all__ = [
     "Refusal",
     "Results",
     "RoundResult",
+    "Scaling",
     "SourceResult",
     "Spread",
     "TamperingOutcome",

@@ -65,6 +65,14 @@ class PersonResult(Part):
     exposure_ci: Interval
 
 
+class Scaling(Part):
+    """What was taken off every feature, or channel, before training: a device must do the same to its inputs."""
+
+    mean: list[float]
+    deviation: list[float] = Field(description="1 where a feature was constant")
+    records: int = Field(description="of the attacker's own, whose mean and deviation these are; none of a member's")
+
+
 class DataCard(Part):
     """Where the data came from."""
 
@@ -77,6 +85,7 @@ class DataCard(Part):
     clients: int
     people: int = Field(description="as many as clients where these are simulated, or the data names no people")
     names_people: bool = Field(description="whether the data says whose clients are whose")
+    scaling: Scaling | None = Field(None, description="null: records are as they came")
     natural: bool = Field(description="whether the clients are the data's own devices; if not, they are simulated")
     notes: list[str] = Field(
         [], description="what was assumed in reading the data, and which records and clients were left out of what"

@@ -140,5 +140,6 @@ def _stored(part: Part, path: Path) -> _Run:
         return part, path.name, results, pq.read_table(folder.scores, schema=SCHEMA)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"{folder.scores}: damaged, or from another version. Attack the study again with: seepage attack {path.parent}"
+            f"{folder.scores}: damaged, or from another version. Attack the study again with: seepage attack "
+            f"{path.parent}"
         ) from error

@@ -58,6 +58,7 @@ def load() -> Dataset:
             title=TITLE,
             licence="BSD-3-Clause (David M. Burns)",
             synthetic=False,
+            names_people=True,
             x=x,
             y=arrays["y"].astype(np.int64),
             classes=EXERCISES,

@@ -36,7 +36,7 @@ def test_named_clients(tmp_path):
     assert data.x.dtype == np.float32 and np.allclose(data.x, X) and data.y.dtype == np.int64
     assert data.client_names == data.person == ("ann", "bob", "cid")
     assert data.client.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert not data.synthetic and len(data.classes) == 3
+    assert data.synthetic is None and len(data.classes) == 3
 
 
 def test_numbered_clients_and_no_clients(tmp_path):
