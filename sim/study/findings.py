@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sim.report import words
 from sim.study.figures import counted
 from sim.study.results import Column, Difference, Figure, Strongest, StudyResults
-from sim.verdict import LUCK_TAIL, leaks, singles_out
+from sim.verdict import CHANCE, LUCK_TAIL, leaks, singles_out
 
 TRAINING = ("server", "aggregator", "malicious-server")  # who sees the training, and not a model alone
 
@@ -88,9 +88,11 @@ def _strongest(study: StudyResults) -> Iterator[str]:
         above = [cell for cell in study.cells if cell.variant == variant.name and leaks(cell)]
         places = {row.key for row in rows} & {cell.key for cell in above}
         top = max(rows, key=lambda row: (row.key in places, row.auc.value))
+        wide = counted(top.auc, len(rows))
+        few = f" (wide, with {len(study.seeds)} seeds; the verdict rests on the coins within each run)"
         figure = (
             f"The most exposed place is {where(top)}, where the strongest attack ({chosen(top)}; {_blind(top)}) has AUC"
-            f" {top.auc.value:.2f} {words.interval(counted(top.auc, len(rows)))}, with all {len(rows)} places counted"
+            f" {top.auc.value:.2f} {words.interval(wide)}, with all {len(rows)} places counted{few if places and wide[0] <= CHANCE else ''}"
         )
         if not places:
             yield f"Variant {variant.name}: no leak is shown, counting all {tried} figures of the study. {figure}."
