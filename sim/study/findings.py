@@ -89,10 +89,12 @@ def _strongest(study: StudyResults) -> Iterator[str]:
         places = {row.key for row in rows} & {cell.key for cell in above}
         top = max(rows, key=lambda row: (row.key in places, row.auc.value))
         wide = counted(top.auc, len(rows))
-        few = f" (wide, with {len(study.seeds)} seeds; the verdict rests on the coins within each run)"
+        rest = f" (wide, with {len(study.seeds)} seeds; the verdict rests on the coins within each run)"
+        hedge = rest if places and wide[0] <= CHANCE else ""
         figure = (
             f"The most exposed place is {where(top)}, where the strongest attack ({chosen(top)}; {_blind(top)}) has AUC"
-            f" {top.auc.value:.2f} {words.interval(wide)}, with all {len(rows)} places counted{few if places and wide[0] <= CHANCE else ''}"
+            f" {top.auc.value:.2f} {words.interval(wide)}, with all {len(rows)} places counted"
+            f"{hedge}"
         )
         if not places:
             yield f"Variant {variant.name}: no leak is shown, counting all {tried} figures of the study. {figure}."

@@ -224,7 +224,7 @@ def test_one_client_is_no_federation(tmp_path):
         (DataConfig, {"source": "watch", "clients": 5}, "leave `clients` out"),
         (DataConfig, {"source": "digits", "partition": "iid"}, "set `clients`"),
         (DataConfig, {"source": "watch", "member_share": 0.05}, "greater than 0.05"),
-        (DataConfig, {"source": "watch", "alpha": 0}, "greater than 0"),
+        (DataConfig, {"source": "watch", "alpha": 0}, "greater than"),
         (DataConfig, {"source": "watch", "colour": 1}, "Extra inputs"),
         (PopulationConfig, {"people": 3, "records": 2}, "raise `records` or lower `people`"),
         (PopulationConfig, {"who": "nobody"}, "other-people"),
