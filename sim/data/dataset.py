@@ -28,15 +28,10 @@ class Dataset:
     `x` is float32 of shape (records, features), (records, channels, length) or (records, channels, height, width):
     torch's layout. `y` holds class numbers from 0 to len(classes) - 1. `client` is the number of the device that
     each record comes from, or None where the data has no natural clients; `client_names` and `person` name each of
-    <<<<<<< HEAD
-    these devices and its owner, in the order of the numbers. `notes` say what was assumed in reading the file.
-    `channels` says what each channel or feature stands for, with its unit, and `hertz` how many samples a second the
-    last axis has; empty and None where the data does not say.
-    =======
-    these devices and its owner, in the order of the numbers. `names_people` is whether the owners
-    are people that the data tells of, and no stand-ins for clients. `synthetic` is None where the data does not tell.
-    `notes` say what was assumed in reading the file.
-    >>>>>>> 182972b (Refused or warned about before training: attacks that no vantage can try, features that lie a hundredfold apart; data.standardise and data.synthetic)
+    these devices and its owner, in the order of the numbers. `names_people` is whether the owners are people that the
+    data tells of, and no stand-ins for clients. `synthetic` is None where the data does not tell. `notes` say what was
+    assumed in reading the file. `channels` says what each channel or feature stands for, with its unit, and `hertz` how
+    many samples a second the last axis has; empty and None where the data does not say.
     """
 
     source: str
