@@ -41,6 +41,31 @@ def conv(call: Call) -> Value:
     return Value.of(tensor if bias is None else tf.nn.bias_add(tensor, bias), call.shape)
 
 
+def conv_transpose(call: Call) -> Value:
+    """ConvTranspose1d and ConvTranspose2d: TRANSPOSE_CONV without padding, and a cut where torch has some."""
+    weight, value = call.weights("weight"), call.value
+    assert weight is not None
+    if call["groups"] != 1 or any(step != 1 for step in call["dilation"]):
+        raise call.refusal(f"groups={call['groups']}, dilation={call['dilation']}; supported is 1 for both")
+    view = window(call, weight.shape[2:])
+    more = (0, 0) if not any(call["output_padding"]) else (0, *call["output_padding"])[-2:]
+    before = [int(side) for side in value.tensor.shape[1:3]]
+    full = [
+        (side - 1) * step + span + extra
+        for side, step, span, extra in zip(before, view.stride, view.kernel, more, strict=True)
+    ]
+    kernel = weight.reshape(*weight.shape[:2], *view.kernel).transpose(2, 3, 1, 0)
+    shape = (1, *full, weight.shape[1])
+    tensor = tf.nn.conv2d_transpose(value.tensor, kernel, shape, view.stride, "VALID")
+    bias = call.weights("bias")
+    tensor = tensor if bias is None else tf.nn.bias_add(tensor, bias)
+    if any(map(any, view.padding)):
+        height, width = memory_shape(call.shape)[1:3]
+        (top, _), (left, _) = view.padding
+        tensor = tensor[:, top : top + height, left : left + width, :]
+    return Value.of(tensor, call.shape)
+
+
 def reshape(call: Call) -> Value:
     """Flatten, view, squeeze and unsqueeze, wherever the numbers can stay where they are in memory."""
     value, shape = call.value, call.shape
@@ -64,6 +89,8 @@ OPS: Final[dict[Any, Op]] = {
     aten.conv1d.padding: conv,
     aten.conv2d.default: conv,
     aten.conv2d.padding: conv,
+    aten.conv_transpose1d.default: conv_transpose,
+    aten.conv_transpose2d.input: conv_transpose,
     aten._native_batch_norm_legit_no_training.default: batch_norm,
     aten.group_norm.default: group_norm,
     aten.layer_norm.default: layer_norm,
@@ -77,6 +104,7 @@ OPS: Final[dict[Any, Op]] = {
     aten.sigmoid.default: activations.sigmoid,
     aten.tanh.default: activations.tanh,
     aten.silu.default: activations.silu,
+    aten.gelu.default: activations.gelu,
     aten.hardsigmoid.default: activations.hardsigmoid,
     aten.hardswish.default: activations.hardswish,
     aten.softmax.int: activations.softmax,
