@@ -69,6 +69,15 @@ def test_a_reference_tells_the_noise_level_without_queries(observation):
     assert 0.5 <= level / label_only.level(observation, (), np.random.default_rng(0)) <= 2
 
 
+def test_the_noise_level_is_the_one_that_tells_a_references_own_members(observation):
+    """Others stand at the boundary or one off it, members two: what all others survive tells half of them apart."""
+    others = np.where(np.arange(150) % 4 < 2, 0.02, 1.0)
+    population = records(*np.concatenate([np.full(150, 2.0), others]) * np.where(np.arange(300) % 2, 1, -1))
+    reference, seen = Reference(half_line(0), np.arange(300) < 150), replace(observation, population=population)
+    level = label_only.level(seen, (reference,), np.random.default_rng(0))
+    assert level > 2 * label_only.steady_level(seen, (reference,), np.random.default_rng(0))
+
+
 def test_more_copies_where_the_budget_allows(observation):
     for budget, fewest in ((4_000, 20), (12_000, 40)):
         oracle = Oracle(half_line(0), "label", budget=budget)
