@@ -64,6 +64,7 @@ class Opened:
     def __init__(self, browser, url, width):
         self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme="light")
         self.page = self.context.new_page()
+        self.page.set_default_timeout(180_000)  # milliseconds: a busy machine is no fault of the page
         self.complaints, self.requests = [], []
         self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -151,7 +152,7 @@ def test_a_page_that_turns_dark_keeps_its_plots_legible(opened):
     assert max(map(int, re.findall(r"\d+", background)[:3])) < 60
     ink = "getComputedStyle(document.querySelector('[data-plot] .xtick text')).fill"
     # Plots are drawn anew some moments after the page has turned; a plot that stays dark runs into the time limit.
-    opened.page.wait_for_function(f"() => Math.min(...{ink}.match(/\\d+/g).slice(0, 3)) > 180", timeout=10_000)
+    opened.page.wait_for_function(f"() => Math.min(...{ink}.match(/\\d+/g).slice(0, 3)) > 180", timeout=120_000)
     opened.page.emulate_media(color_scheme="light")
 
 
