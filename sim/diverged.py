@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from clients.messages import FAILED
 from clients.training import DivergedError
 from server.strategy import ClientFailedError, NothingReleasedError
 from sim.errors import InputError
@@ -27,7 +28,7 @@ def whose(scenario: Scenario, who: str) -> Iterator[None]:
 def federating(scenario: Scenario) -> Iterator[None]:
     """Turns a federation that came to nothing for the settings' or the data's sake into an InputError.
 
-    Anything else that a client fails with stays what it is.
+    Anything else that a client fails with stays what it is; a protected client does not say what it failed with.
     """
     try:
         yield
@@ -36,7 +37,7 @@ def federating(scenario: Scenario) -> Iterator[None]:
             f"federation: {error}. Raise federation.participation or federation.rounds, or change the seed"
         ) from error
     except ClientFailedError as error:
-        if DivergedError.__name__ not in str(error):
+        if not any(told in str(error) for told in (DivergedError.__name__, FAILED)):
             raise
         raise InputError(f"federation: {error}. {_ranges(scenario)}") from error
 
