@@ -104,7 +104,7 @@ RELEASES = (
     Release("that a client failed, and its words", SERVERS, "it sends what it would with an update of zero"),
     Release("that training ended early", ALL, "max_epsilon counts public numbers; no loss or accuracy ends it"),
     Release("the first weights, and the shape of records", ALL, "the seed and the data's card"),
-    Release("the scaling of features", ALL, "constants of the loader"),
+    Release("the scaling of features", ALL, "constants of the loader, or of the attacker's population"),
     Release("the ranges of quantised files", ("peer", "global-user", *HOLDERS), "public records", _calibration),
     Release("the personal model", HOLDERS, "noise of DP-SGD in personalisation", _personal),
     Release("the last layer trained on a device", HOLDERS, "nothing: refused with [privacy.record]", _head),

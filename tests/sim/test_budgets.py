@@ -7,6 +7,7 @@ import pytest
 
 from clients.accounting import epsilon, gaussian, local_gaussian, seen_coin, skellam_epsilon, subsampled_gaussian
 from sim.budgets import budgets, plan
+from sim.bundle import _budget
 from sim.errors import InputError
 from sim.noise import (
     Participation,
@@ -20,6 +21,7 @@ from sim.noise import (
 from sim.releases import RELEASES
 from sim.report.words import AGAINST
 from sim.scenario import load_scenario
+from sim.sums import is_refused
 
 RECORD = ["privacy.record.noise_multiplier=1.5", "privacy.record.sampling_rate=0.2"]
 CENTRAL = ["privacy.client.where=central", "privacy.client.noise_multiplier=2"]
@@ -212,6 +214,49 @@ def test_a_server_that_deviates_is_promised_nothing_by_shares_of_noise(scenario)
     assert "keep the other clients' noise out of a sum" in rows["client", "malicious-server"].why
 
 
+def test_a_delta_that_is_large_is_said(scenario):
+    said = plan(scenario(*RECORD, "privacy.record.delta=0.01")).caveats
+    assert any("privacy.record.delta = 0.01 is large" in each for each in said)
+    assert not any("is large" in each for each in plan(scenario(*RECORD)).caveats)
+    assert any("4 clients take part" in each for each in plan(scenario(*CENTRAL, "privacy.client.delta=0.1")).caveats)
+
+
+def test_every_number_of_clients_that_is_refused_counts(scenario):
+    """With colluders a threshold refuses more numbers of clients than those under three."""
+    many = ["data.clients=20", "data.records_per_client=20", "population.people=2", "aggregation.protocol=secagg"]
+    coins = ["federation.sampling=poisson", "federation.participation=0.8"]
+    assert plan(scenario(*CENTRAL, *many, *coins)).budgets
+    s = scenario(*CENTRAL, *many, *coins, "aggregation.colluding=5")
+    refused = [count for count in range(21) if is_refused(s, count)]
+    assert refused[:3] == [0, 1, 2]
+    assert len(refused) > 3
+    with pytest.raises(InputError, match="too often to leave unaccounted"):
+        plan(s)
+
+
+def test_what_rounding_in_a_sum_may_add_is_part_of_the_sensitivity(scenario):
+    small = [*CENTRAL, "privacy.client.clipping_norm=6e-5"]
+    rows = {
+        protocol: by_place(budgets(s := scenario(*small, f"aggregation.protocol={protocol}"), planned(s)))
+        for protocol in ("none", "secagg", "secagg-plus-flower")
+    }
+    plain = rows["none"]["client", "global-user"].epsilon
+    assert plain == epsilon(gaussian(2, 3), 1e-5)
+    flower = rows["secagg-plus-flower"]["client", "global-user"]
+    assert flower.epsilon > 2 * plain
+    assert "may lengthen a clipped update" in flower.why
+
+
+def test_a_shipped_card_promises_no_epsilon_for_noise_from_its_own_seed(scenario):
+    seeded, system = (scenario(*RECORD, f"privacy.noise={source}") for source in ("seed", "system"))
+    rows = budgets(seeded, planned(seeded))
+    assert {_budget(row).epsilon for row in rows} == {"inf"}
+    assert all("follows from the seed that this card names" in _budget(row).why for row in rows if row.epsilon != "inf")
+    kept = budgets(system, planned(system))
+    assert [_budget(row).epsilon for row in kept] == [row.epsilon for row in rows]
+    assert "cannot be repeated" in plan(system).caveats[0]
+
+
 def test_every_release_names_who_sees_it():
     assert {vantage for release in RELEASES for vantage in release.seen_by} == set(AGAINST) - {"every vantage"}
     assert all(release.covered for release in RELEASES)
@@ -269,6 +314,21 @@ def test_the_noise_is_the_same_in_every_process(scenario):
             "too often to leave unaccounted",
         ),
         ([*RECORD, "privacy.record.max_epsilon=0.5"], "leaves no room for a single round"),
+        ([*RECORD, "privacy.record.delta=0.1"], "privacy.record.delta = 0.1: "),
+        ([*CENTRAL, "privacy.client.delta=0.25"], "4 clients take part, and with delta at 1/4 = 0.25 or above"),
+        (
+            [*CENTRAL, "aggregation.protocol=secagg", "privacy.client.clipping_norm=20"],
+            "or raise aggregation.largest_update",
+        ),
+        (
+            [
+                *CENTRAL,
+                "privacy.noise=system",
+                'attacks.names=["loss", "mask-recovery"]',
+                "aggregation.protocol=secagg",
+            ],
+            "nobody knows before the first round who",
+        ),
         ([*CENTRAL, "privacy.client.clipping=adaptive", "privacy.client.count_noise=0.5"], "must be above 1"),
     ],
 )
