@@ -148,7 +148,8 @@ def test_a_model_that_has_not_learnt_comes_first_whatever_the_attacks_say(result
     [
         ((0.40, 0.48), "singled out", "lies below 0.5. It was wrong more often than right"),
         ((0.48, 0.52), "singled out", "Both controls do no better than a coin toss"),
-        ((0.501, 0.56), "controls failed", "Do not trust the rows above"),
+        ((0.501, 0.56), "singled out", "Both controls do no better than a coin toss"),  # one of two may, by luck
+        ((0.51, 0.57), "controls failed", "Do not trust the rows above"),
     ],
 )
 def test_a_control_condemns_only_from_above(results, blind, expected, said_of_it):
