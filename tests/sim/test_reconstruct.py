@@ -135,7 +135,7 @@ def test_noise_on_every_record_s_gradient_leaves_nothing(world):
 
 def test_without_noise_to_speak_of_the_same_records_come_back(world):
     """Else the last test would say nothing: what stops the attack is the noise, not the clipping."""
-    rows = linear(world("privacy.record.noise_multiplier=1e-6", "privacy.record.sampling_rate=1"))
+    rows = linear(world("privacy.record.noise_multiplier=0.001", "privacy.record.sampling_rate=1"))
     assert all(row.recovered == 1 for row in rows if row.records == 1)
 
 
