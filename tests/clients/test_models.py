@@ -146,7 +146,7 @@ def test_strides_are_padded_as_keras_does_it():
     assert new_model("resnet8", (3, 32, 32), 10, rng())[:-3](torch.zeros(1, 3, 32, 32)).shape[1:] == (64, 8, 8)
 
 
-@pytest.mark.parametrize(("width", "neck"), [(4, 4), (64, 4), (128, 8), (200, 12)])
+@pytest.mark.parametrize(("width", "neck"), [(8, 4), (64, 4), (128, 8), (200, 12)])
 def test_the_autoencoder_squeezes_and_returns_as_many_numbers_as_it_is_given(width, neck):
     model = new_model("autoencoder", (2, 4, 5), 0, rng(), width=width, norm="group")
     assert model(torch.zeros(3, 2, 4, 5)).shape == (3, 40)
