@@ -11,6 +11,7 @@ import numpy as np
 
 from edge.runtimes.runtime import CannotRunError
 from edge.tensors import kinds_of, unpacked
+from edge.tflite.parser import DamagedError
 from edge.tflite.state import listed, states_of
 
 _SIZES: Final = {"int8": (-128, 127), "int16": (-(1 << 15), (1 << 15) - 1), "uint8": (0, 255)}
@@ -100,10 +101,14 @@ class Network:
 def network(model: bytes) -> Network:
     """Read a file.
 
-    Raises `CannotRunError` for a state that is kept between records, since they are answered side by side; for more
-    than one graph, a batch of several records, or an operator with more than one output.
+    Raises `CannotRunError` for a damaged file; a state that is kept between records, since they are answered side by
+    side; more than one graph, a batch of several records, or an operator with more than one output.
     """
-    if found := states_of(model):
+    try:
+        found = states_of(model)
+    except DamagedError as error:
+        raise CannotRunError(f"device-arithmetic cannot run this model: {error}") from error
+    if found:
         raise CannotRunError(f"device-arithmetic cannot run this model: it keeps a state ({listed(found)})")
     whole = unpacked(model)
     if len(whole.subgraphs) != 1:
