@@ -25,7 +25,7 @@ from clients.messages import (
 )
 from clients.privacy import BudgetSpentError, RecordPrivacyConfig
 from clients.randomness import noise_generator
-from clients.training import DivergedError, TrainingConfig, train
+from clients.training import TrainingConfig, train
 from clients.update import Mod
 from clients.weights import load_arrays, to_arrays
 
@@ -58,7 +58,7 @@ class ClientRecipe:
     noise: RecordNoise | None = None
     rounds_allowed: int | None = None  # training rounds that the client's own budget has room for; None: no limit
     personalizations_allowed: int | None = None  # and personal models that it has room for
-    tells_failures: bool = True  # false under client-level privacy, where that training failed would be a release
+    tells_failures: bool = True  # false where there is privacy: that personalising failed would be a release
     mods: tuple[Mod, ...] = ()  # around everything, outermost first
     register: Callable[[ClientApp], None] | None = None  # adds the message types that the mods answer themselves
 
@@ -115,11 +115,12 @@ def _spend(context: Context, what: str, allowed: int | None) -> None:
 
 def _personalised(recipe: ClientRecipe, message: Message, client: int) -> nn.Module:
     """The personal model. Where nobody may learn that training failed it is the global one then."""
-    try:
+    if recipe.tells_failures:
         return _trained(recipe, recipe.personalization, message, client)[0]
-    except (DivergedError, TrainingFailedError):
-        if recipe.tells_failures:
-            raise
+    try:
+        return failing_quietly(lambda: _trained(recipe, recipe.personalization, message, client))[0]
+    except TrainingFailedError:
+        pass  # its name is in the client's own log
     model = recipe.build()
     load_arrays(model, message.content.array_records["arrays"])
     return model

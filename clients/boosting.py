@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 
-from clients.messages import CallNext, is_training
+from clients.messages import CallNext, is_training, sent_weights
 from clients.weights import flatten, unflatten
 
 
@@ -28,7 +28,7 @@ class Boost:
         boosts = int(context.node_config["partition-id"]) in self.clients
         if not boosts or not is_training(message) or reply.has_error():
             return reply
-        arrays = next(iter(message.content.array_records.values()))
+        arrays = sent_weights(message)
         before = flatten(arrays).astype(np.float64)
         after = flatten(next(iter(reply.content.array_records.values())))
         boosted = unflatten(before - self.factor * (before - after), arrays)

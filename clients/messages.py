@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from flwr.app import ConfigRecord, Context, Error, Message, MessageType
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MessageType
+from flwr.common.constant import ErrorCode
 
 CallNext = Callable[[Message, Context], Message]
 T = TypeVar("T")
@@ -33,6 +34,20 @@ class AnsweredRoundError(PublicError):
 
 class TrainingFailedError(PublicError):
     """What the server reads instead of an exception of the training's own."""
+
+
+def errors_as_replies(message: Message, context: Context, call_next: CallNext) -> Message:
+    """A Flower mod, the outermost one: what is raised leaves as the error in a reply.
+
+    Flower takes a client's state back together with its reply. On Ray it forgets the state of an app that raises: a
+    round in which training failed would count for nothing, and could be asked for again.
+    """
+    try:
+        return call_next(message, context)
+    except Exception as error:
+        logging.getLogger(__name__).info("this client failed", exc_info=error)
+        text = f"{type(error).__name__}: {error}"
+        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, text), reply_to=message)
 
 
 def is_training(message: Message) -> bool:
@@ -72,6 +87,19 @@ def server_round(message: Message) -> int:
     if type(number) is not int:
         raise RefusedMessageError(f"'{message.metadata.message_type}' without an integer config.server-round")
     return number
+
+
+def sent_weights(message: Message) -> ArrayRecord:
+    """The weights that a message asks to train on, which an update is the difference to.
+
+    Raises:
+        RefusedMessageError: it brings none, or a second record of arrays: an update taken from other weights than were
+            trained on could be made to fit, or not, by how training went.
+    """
+    records = list(message.content.array_records.values())
+    if len(records) != 1:
+        raise RefusedMessageError(f"{len(records)} records of arrays: a client trains on one, and takes no other")
+    return records[0]
 
 
 def answer_once(context: Context, purpose: str, number: int) -> None:

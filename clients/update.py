@@ -17,6 +17,7 @@ from clients.messages import (
     answer_once,
     answered_quietly,
     is_training,
+    sent_weights,
     server_round,
     without_update,
 )
@@ -53,15 +54,16 @@ class UpdatePrivacy:
 
         Raises:
             AnsweredRoundError: the round was answered before, or a later one.
-            RefusedMessageError: the message neither asks for an update nor is harmless; or it names no round.
+            RefusedMessageError: the message neither asks for an update nor is harmless; or it names no round, or
+                brings more than one record of arrays.
             TrainingFailedError: what answers another message raised something.
         """
         if not is_training(message):
             return without_update(message, context, call_next)
+        arrays = sent_weights(message)
         answer_once(context, "clipped updates", server_round(message))
         config: Any = message.content["config"]  # the server's: numbers under known names
         norm = float(config[CLIPPING_NORM]) if self.adaptive else self.clipping_norm
-        arrays = next(iter(message.content.array_records.values()))
         update = _trained(arrays, message, context, call_next)
         metrics: dict[str, float] = {WEIGHT: 1}
         if self.adaptive:
@@ -74,7 +76,7 @@ class UpdatePrivacy:
 
 
 def _trained(arrays: ArrayRecord, message: Message, context: Context, call_next: CallNext) -> Vector:
-    """What training took off the weights: nothing where it failed, or left the finite numbers."""
+    """What training took off the weights: nothing where it failed, left the finite numbers, or gave other weights."""
     zero = np.zeros(flatten(arrays).shape, np.float64)
     try:
         reply = answered_quietly(message, context, call_next)
@@ -82,7 +84,8 @@ def _trained(arrays: ArrayRecord, message: Message, context: Context, call_next:
         return zero
     if reply.has_error():
         return zero
-    update = _update(arrays, next(iter(reply.content.array_records.values())))
+    after = flatten(next(iter(reply.content.array_records.values())))
+    update: Vector = flatten(arrays).astype(np.float64) - after if after.shape == zero.shape else zero
     return update if np.isfinite(update).all() else zero
 
 
@@ -105,8 +108,3 @@ def clip(update: Vector, norm: float) -> Vector:
     """`update`, shortened to L2 norm `norm` if it is longer. A zero update stays zero."""
     length = float(np.linalg.norm(update))
     return update if length <= norm else update * (norm / length)
-
-
-def _update(before: ArrayRecord, after: ArrayRecord) -> Vector:
-    update: Vector = flatten(before).astype(np.float64) - flatten(after)
-    return update

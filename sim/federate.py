@@ -13,6 +13,7 @@ from torch import nn
 
 from attacks.mask_recovery import NAME as MASK_RECOVERY
 from clients.app import ROUNDS, ClientRecipe, Split, client_app
+from clients.messages import errors_as_replies
 from clients.training import logits
 from clients.weights import load_arrays, load_vector, to_arrays
 from server.app import ServerRecipe, server_app
@@ -107,8 +108,8 @@ def client_recipe(scenario: Scenario, folder: RunFolder, protections: Protection
         noise=protections.noise,
         rounds_allowed=protections.rounds_of_a_client,
         personalizations_allowed=protections.personal_models_of_a_client,
-        tells_failures=scenario.privacy.client is None,
-        mods=protections.mods,
+        tells_failures=not scenario.noised,
+        mods=(errors_as_replies, *protections.mods),
         register=protections.register,
     )
 

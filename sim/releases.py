@@ -15,6 +15,7 @@ from sim.scenario import Scenario
 SERVERS = ("server", "aggregator", "malicious-server")
 HOLDERS = ("query", "device")  # of the personal model: by its answers, or as a file
 ALL = (*SERVERS, "peer", "global-user", *HOLDERS)
+WHO_GETS_FILES = ("malicious-server", "peer", "global-user", *HOLDERS)  # the first if it queries a personal model
 
 Fault = Callable[[Scenario], str]
 
@@ -101,11 +102,14 @@ RELEASES = (
     Release("who took part in a round", ALL, "drawn without regard to records; amplifies only where it stays hidden"),
     Release("that a round was refused", ALL, "hangs on numbers of clients; where those are hidden, too rare to matter"),
     Release("a client's weight and what it reports", SERVERS, "every client weighs 1 and reports nothing"),
-    Release("that a client failed, and its words", SERVERS, "it sends what it would with an update of zero"),
+    Release(
+        "that a client failed, and its words", SERVERS, "an update of zero; of DP-SGD, follows from noised weights"
+    ),
+    Release("that personalising failed", SERVERS, "it keeps the global model then, and says nothing of it"),
     Release("that training ended early", ALL, "max_epsilon counts public numbers; no loss or accuracy ends it"),
     Release("the first weights, and the shape of records", ALL, "the seed and the data's card"),
     Release("the scaling of features", ALL, "constants of the loader, or of the attacker's population"),
-    Release("the ranges of quantised files", ("peer", "global-user", *HOLDERS), "public records", _calibration),
+    Release("the ranges of quantised files", WHO_GETS_FILES, "public records", _calibration),
     Release("the personal model", HOLDERS, "noise of DP-SGD in personalisation", _personal),
     Release("the last layer trained on a device", HOLDERS, "nothing: refused with [privacy.record]", _head),
 )

@@ -21,6 +21,7 @@ from clients.messages import (
     answered_quietly,
     is_training,
     last_answered,
+    sent_weights,
     server_round,
     without_update,
 )
@@ -88,11 +89,12 @@ class Ckks:
             return self._open(message, context)
         if not is_training(message):
             return without_update(message, context, call_next)
+        arrays = sent_weights(message)
         answer_once(context, _ENCRYPTED, server_round(message))
         reply = answered_quietly(message, context, call_next)
         if reply.has_error():
             return reply
-        payload = pack(next(iter(message.content.array_records.values())), reply.content, self.metrics)
+        payload = pack(arrays, reply.content, self.metrics)
         return Message(_record(encrypt(np.append(payload, 1.0), self.keys)), reply_to=message)
 
     def _open(self, message: Message, context: Context) -> Message:

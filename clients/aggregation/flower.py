@@ -28,6 +28,7 @@ from clients.messages import (
     answer_once,
     answered_quietly,
     is_training,
+    sent_weights,
     server_round,
     without_update,
 )
@@ -119,11 +120,12 @@ class FlowerSecAggPlus:
 
     def _train(self, message: Message, context: Context, call_next: CallNext) -> Message:
         """Train, and answer as Flower's older API does: what it then masks is the update."""
+        arrays = sent_weights(message)
         answer_once(context, "masked updates", server_round(message))
         reply = answered_quietly(message, context, call_next)
         if reply.has_error():
             raise TrainingFailedError(FAILED)  # Flower's mod takes no error for an answer
-        payload = pack(next(iter(message.content.array_records.values())), reply.content, self.metrics)
+        payload = pack(arrays, reply.content, self.metrics)
         metrics: dict[str, Any] = dict(next(iter(reply.content.metric_records.values())))
         weight = metrics.pop(WEIGHT)
         refuse_weight(weight, _setting(context, "max_weight"))

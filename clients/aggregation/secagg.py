@@ -42,7 +42,7 @@ from clients.aggregation.graph import Neighbourhood, Rules, graph, neighbourhood
 from clients.aggregation.masks import KEY_BYTES, SIGNATURE_BYTES, Keyring, TamperedError, about
 from clients.aggregation.payload import pack
 from clients.aggregation.wire import ProtocolError
-from clients.messages import FAILED, CallNext, PublicError, answered_quietly, is_training, without_update
+from clients.messages import FAILED, CallNext, PublicError, answered_quietly, is_training, sent_weights, without_update
 from clients.randomness import noise_generator
 
 Step = tuple[RecordDict, ConfigRecord]  # the reply, and what the client remembers from here on
@@ -201,13 +201,14 @@ def _train(mod: SecAggMod, turn: _Turn, message: Message, context: Context, call
     From here on the round is closed for this client, also where training fails.
     """
     turn.expect(_SHARED)
+    arrays = sent_weights(message)
     here = _round(mod, turn, turn.state)
     sharing = wire.read_clients(turn.asked, wire.SHARING)
     _check_list(sharing, here.roster, "among those who take part")
     held = _open_shares(turn, here, sharing)
     context.state[wire.RECORD] = turn.remember(_TRAINING, {})
     reply = _trained(message, context, call_next)
-    masked = _mask(turn, _encoded(mod, turn, message, reply), held, mod.encoding.bits)
+    masked = _mask(turn, _encoded(mod, turn, arrays, reply), held, mod.encoding.bits)
     broadcast = broadcast_digest(message.content)
     signature = masks.sign(mod.keyring(turn.client).private, _sharers(turn.client, here, broadcast, sharing))
     content = RecordDict({wire.MASKED: ArrayRecord({wire.VECTOR: Array(masked)})})
@@ -410,11 +411,10 @@ def _trained(message: Message, context: Context, call_next: CallNext) -> RecordD
     return reply.content
 
 
-def _encoded(mod: SecAggMod, turn: _Turn, message: Message, reply: RecordDict) -> Encoded:
-    broadcast = next(iter(message.content.array_records.values()))
+def _encoded(mod: SecAggMod, turn: _Turn, arrays: ArrayRecord, reply: RecordDict) -> Encoded:
     rng = noise_generator(mod.seed, "encoding", turn.number, turn.client)
     try:
-        return mod.encoding.encode(pack(broadcast, reply, mod.metrics), rng)
+        return mod.encoding.encode(pack(arrays, reply, mod.metrics), rng)
     except ValueError as error:  # whose texts tell sizes, names and settings, and nothing private
         raise ProtocolError(str(error)) from None
 

@@ -214,11 +214,15 @@ def test_personalising_that_fails_keeps_the_global_model_where_nobody_may_learn_
     def odd(client):
         return X * np.float32(1e38), Y
 
+    def broken(client):
+        raise ValueError("person 17, loss 0.73")
+
     with pytest.raises(DivergedError):
         Device(load=odd).ask(PERSONALIZE)
-    device = Device(load=odd, tells_failures=False)
-    assert dict(device.ask(PERSONALIZE).content["metrics"]) == {"rounds": 0}
-    assert np.array_equal(device.kept[3], to_vector(build()))
+    for load, noise in ((odd, None), (broken, None), (broken, DP_SGD)):
+        device = Device(load=load, noise=noise, tells_failures=False)
+        assert dict(device.ask(PERSONALIZE).content["metrics"]) == {"rounds": 0}
+        assert np.array_equal(device.kept[3], to_vector(build()))
 
 
 def test_noise_from_the_operating_system_is_never_drawn_again():

@@ -182,13 +182,18 @@ def _overflows(message, _):
     return Message(content, reply_to=message)
 
 
+def _misfits(message, _):
+    content = RecordDict({"arrays": ArrayRecord([np.ones(1)]), "metrics": MetricRecord({"num-examples": 25})})
+    return Message(content, reply_to=message)
+
+
 def _stays(message, _):
     content = RecordDict({"arrays": model(START), "metrics": MetricRecord({"num-examples": 25})})
     return Message(content, reply_to=message)
 
 
 @pytest.mark.parametrize("multiplier", [0.0, 3.0])
-@pytest.mark.parametrize("failing", [_raises, _errs, _overflows])
+@pytest.mark.parametrize("failing", [_raises, _errs, _overflows, _misfits])
 def test_training_that_fails_leaves_as_an_update_of_zero_does(failing, multiplier):
     """That it failed would be a release that no noise covers: replaced records may make training diverge."""
     privacy = UpdatePrivacy(seed=1, clipping_norm=1.0, noise_multiplier=multiplier)

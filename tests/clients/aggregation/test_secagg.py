@@ -455,6 +455,16 @@ def test_vectors_that_were_trained_on_other_weights_are_not_unmasked():
     assert "1 of 5 clients signed" in rig.refused(0, UNMASK, rig.proof(signatures, 0, [1, 2, 3, 4]))
 
 
+def test_weights_to_train_on_come_alone():
+    """What is trained on and what the update is taken from would be two things, and which is which in no signature."""
+    rig = Rig()
+    sealed = rig.share(rig.advertise())
+    content = RecordDict({"other": OTHER, "arrays": MODEL})
+    content[wire.RECORD] = wire.record({wire.ROUND: rig.number, **rig.delivery(sealed, 0)})
+    reply = rig.app(Message(content, dst_node_id=100, message_type=TRAIN), rig.contexts[0])
+    assert "2 records of arrays" in reply.error.reason and not rig.trained
+
+
 def answers_to_lies(rig, told, colluders):
     """Each honest client is told of survivors of its own; colluders sign everything and give out both shares.
 

@@ -92,6 +92,22 @@ def test_what_nothing_protects_is_not_even_run(name, kind):
     assert not client.trained
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("name", ["clipping", "local noise", "ckks"])
+@pytest.mark.parametrize("first", [True, False])
+def test_weights_to_train_on_come_alone(first, name, fails):
+    """With one value beside them, which an update of zero fits and no other, only failures were answered."""
+    client = Client(MODS[name])
+    client.fails = fails
+    records = {"a": ArrayRecord({"w": Array(np.zeros(1, np.float32))}), "arrays": copy.deepcopy(MODEL)}
+    ordered = dict(sorted(records.items(), reverse=not first))
+    content = RecordDict({**ordered, "config": ConfigRecord({"server-round": 1})})
+    for records in (content, RecordDict({"config": ConfigRecord({"server-round": 1})})):
+        with pytest.raises(RefusedMessageError, match="records of arrays"):
+            client.app(Message(records, dst_node_id=FIRST_NODE_ID, message_type="train"), client.context)
+    assert not client.trained
+
+
 @pytest.mark.parametrize("second", ["train", "train.default"])
 @pytest.mark.parametrize("name", ["clipping", "local noise", "ckks"])
 def test_a_round_is_answered_once_and_no_older_one_whether_training_works_or_not(name, second):
