@@ -9,6 +9,7 @@ from attacks import signals
 from attacks.observation import Guess, Observation, Records, VantageLacksError
 
 FEWEST, MOST = 20, 2_000  # own records to learn from: with fewer there is nothing to learn, more take minutes
+RECORDS_PER_FREEDOM = 3  # own records, at least, for each effective degree of freedom of a regression
 PENALTIES = np.logspace(-3, 3, 13)
 _RECORDS = 4096  # at a time
 _LEAST = 1e-12
@@ -20,11 +21,13 @@ Kernel = Float[np.ndarray, "records learnt"]
 def run(observation: Observation, rng: np.random.Generator) -> Guess:
     """Score (phi - mu(x, y)) / sigma(x, y), mu and sigma learnt on the attacker's own records. Unit: record.
 
-    Bertran et al. 2023 (arXiv 2307.03694), Gaussian form: one fit gives the quantiles for all false-alarm rates, where
-    a pinball fit for 1 % would rest on the handful of own records above it. mu and log sigma are kernel ridge
-    regressions, because those are deterministic and give every record's prediction *without itself* in closed form: so
-    own records score like non-members that the regression never saw. Learns from 2,000 own records at most, drawn by
-    `rng`. Needs 20, else VantageLacksError. Vantage: whoever can query the model, and has records of its own.
+    Bertran et al. 2023 (arXiv 2307.03694), Gaussian form: one fit gives the quantiles for all false-alarm rates,
+    where a pinball fit for 1 % would rest on the handful of own records above it. mu and log sigma are kernel ridge
+    regressions, because those are deterministic and give every record's prediction *without itself* in closed form:
+    so own records score like non-members that the regression never saw. They are kept coarse (`ridge`): one as fine
+    as predicts own records best follows the target's own answers into the neighbourhood of its members. Learns from
+    2,000 own records at most, drawn by `rng`. Needs 20, else VantageLacksError. Vantage: whoever can query the
+    model, and has records of its own.
     """
     oracle, own = observation.oracle, observation.population
     assert oracle is not None
@@ -66,12 +69,17 @@ def ridge(values: Values, vectors: Kernel, target: Values) -> tuple[Values, Valu
     """Kernel ridge regression: weights of the learnt records, and what each is predicted to be from the others.
 
     `values` and `vectors` are the eigenvalues and eigenvectors of the kernel between the learnt records. The penalty is
-    the one of 13 with the least mean squared error of those predictions.
+    the one of 13 with the least mean squared error of those predictions, among those that leave three records for each
+    effective degree of freedom (Hastie and Tibshirani 1990, section 3.5). Error alone would choose a regression that
+    knows what the model makes of records close by, and with it what members made of the model: on digits learnt by
+    heart it errs 84 % less than one number for all, and tells members at an AUC of .65; this one, and phi alone, .75.
     """
     projected, squared = vectors.T @ target, vectors**2
     best = (np.inf, target, target)
     for penalty in PENALTIES:
         shrunk = 1 / (np.maximum(values, 0.0) + penalty)
+        if np.maximum(values, 0.0) @ shrunk > len(target) / RECORDS_PER_FREEDOM:
+            continue
         weights = vectors @ (shrunk * projected)
         error = weights / (squared @ shrunk)
         if (loss := float(error @ error)) < best[0]:

@@ -39,24 +39,26 @@ def run(observation: Observation, rng: np.random.Generator) -> Guess:
     """Score: how much of its client's updates the record can account for, against what the attacker's own can.
 
     The first layer if it is linear, over all rounds (evenly spaced ones, where they have more than twice as many rows
-    as there are features), else the later linear layers, mean over 12 rounds. L2 weight decay of SGD is taken off.
-    Under Adam, whose steps are scaled by feature, inputs are scaled alike (by the population's root mean square), and
-    there and in later layers the mean over up to 8 other clients' spans is taken off, over their deviation.
+    as there are features). A convolution's inputs are all patches of all members: exact where these are fewer than a
+    patch has values, blurred where they fill them, so its score is added to that of the later linear layers, which is
+    the mean over 12 rounds. L2 weight decay of SGD is taken off. Under Adam, whose steps are scaled by feature, inputs
+    are scaled alike (by the population's root mean square); there, for patches and in later layers the mean over up to
+    8 other clients' spans is taken off, over their deviation.
 
     Vantage: a server that sees single updates. Each population record is held against one client drawn by `rng`.
-    Raises VantageLacksError where no client asked about has a round, or the model no linear layer.
+    Raises VantageLacksError where no client asked about has a round, or the model neither a linear layer nor patches.
     """
-    joined = took_part("row-span", observation)
-    first = _first(observation)
-    if first is None or first.patches:
-        return _later(observation, joined, rng)
+    joined, first = took_part("row-span", observation), _first(observation)
+    later = [layer for layer in _layers(observation) if not layer.patches]
+    if first is None:
+        return _later(observation, joined, _linear("row-span", observation), rng)
     spans = {client: _first_span(observation, first, client, joined[client]) for client in joined}
-    return _judged(
-        observation,
-        [_Look(first, observation.rounds[0].weights, spans)],
-        rng,
-        calibrate=observation.recipe.optimizer == "adam",
-    )
+    look = _Look(first, observation.rounds[0].weights, spans)
+    blurred = first.patches or observation.recipe.optimizer == "adam"
+    guess = _judged(observation, [look], rng, calibrate=blurred)
+    if not first.patches or not later:
+        return guess
+    return _added(guess, _later(observation, joined, later, rng))
 
 
 def sums(observation: Observation, rng: np.random.Generator) -> Guess:
@@ -156,8 +158,9 @@ class _Look:
     without: dict[int, Span] | None = None
 
 
-def _later(observation: Observation, joined: dict[int, list[int]], rng: np.random.Generator) -> Guess:
-    found = _linear("row-span", observation)
+def _later(
+    observation: Observation, joined: dict[int, list[int]], found: Sequence[Layer], rng: np.random.Generator
+) -> Guess:
     positions = evenly_spaced(sorted({position for each in joined.values() for position in each}), MAX_ROUNDS)
     looks = []
     for position in positions:
@@ -168,6 +171,11 @@ def _later(observation: Observation, joined: dict[int, list[int]], rng: np.rando
             spans = {client: span(layer.rows(seen.updates[client]), rounding) for client in there}
             looks.append(_Look(layer, seen.weights, spans))
     return _judged(observation, looks, rng, calibrate=True)
+
+
+def _added(one: Guess, other: Guess) -> Guess:
+    assert one.population_scores is not None and other.population_scores is not None
+    return Guess(one.scores + other.scores, one.population_scores + other.population_scores)
 
 
 def _judged(
@@ -257,8 +265,11 @@ def _scale(observation: Observation, model: nn.Module, look: _Look) -> Float[np.
     Adam divides the gradient of each weight by its own root mean square, about that of the unit's error times that of
     the input. An input that hardly ever moves counts as a twentieth of the others'.
     """
-    seen = np.concatenate(list(layer_inputs(model, look.weights, look.layer, observation.population.x)))
-    size = np.sqrt((seen**2).mean(axis=(0, 1)))
+    squares, count = np.zeros(look.layer.inputs), 0
+    for seen in layer_inputs(model, look.weights, look.layer, observation.population.x):
+        squares += (seen**2).sum(axis=(0, 1))
+        count += seen.shape[0] * seen.shape[1]
+    size = np.sqrt(squares / count)
     return np.asarray(1 / np.maximum(size, _SMALLEST * max(size.mean(), np.finfo(np.float32).tiny)))
 
 

@@ -1,7 +1,10 @@
 """What the attacks that only query a model promise beyond their goldens: order, ties, honesty of own scores."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -12,7 +15,13 @@ from attacks.difficulty import beaten
 from attacks.lira import deviation
 from attacks.observation import Observation, Oracle, Records, Reference, VantageLacksError
 from attacks.references import halves, same_tail
+from attacks.registry import launch
 from attacks.thresholds import per_class, tails
+from clients.models import new_model
+from clients.training import TrainingConfig, logits, train
+from sim.data.purchase_like import PurchaseOptions
+from sim.data.registry import load
+from sim.score import auc
 
 eighths = st.integers(-24, 24).map(lambda n: n / 8)
 
@@ -84,6 +93,7 @@ def test_kernel_ridge_predicts_each_record_from_the_others():
     inside = quantile.kernel(x, y, x, y)
     weights, without = quantile.ridge(*np.linalg.eigh(inside), target)
     (penalty,) = [p for p in quantile.PENALTIES if np.allclose((inside + p * np.eye(30)) @ weights, target)]
+    assert np.trace(np.linalg.solve(inside + penalty * np.eye(30), inside)) <= 10  # degrees of freedom
     for left in range(30):
         rest = np.arange(30) != left
         fit = np.linalg.solve(inside[np.ix_(rest, rest)] + penalty * np.eye(29), target[rest])
@@ -121,6 +131,26 @@ def test_quantile_finds_what_a_threshold_cannot():
     assert 0.01 < (guess.scores[200:] > threshold).mean() < 0.1
     crude = np.sort(phi[400:])[-25]
     assert (phi[:200] > crude).mean() < 0.15
+
+
+def test_quantile_is_no_worse_than_the_loss_it_improves_on():
+    """Overfit: a fine regression knows the target's answers nearby, and with them what members made of it."""
+    digits = load("digits", None, 1, PurchaseOptions())
+    order, scores, members = np.random.default_rng(1).permutation(len(digits.y)), {"quantile": [], "loss": []}, []
+    own = Records(digits.x[order[:400]], digits.y[order[:400]])
+    for client in range(4):
+        held, rng = order[400:][100 * client :][:100], np.random.default_rng(client)
+        member = rng.random(100) < 0.5
+        model = new_model("mlp", digits.x.shape[1:], 10, torch.Generator().manual_seed(client))
+        x, y = digits.x[held], digits.y[held]
+        train(model, x[member], y[member], TrainingConfig(epochs=60, batch_size=16, learning_rate=0.1), rng)
+        oracle = Oracle(partial(logits, model))
+        seen = Observation(vantage="query", candidates=Records(x, y), population=own, oracle=oracle)
+        for name, found in scores.items():
+            found.append(launch(name, seen, np.random.default_rng(0)).scores)
+        members.append(member)
+    found = {name: auc(np.concatenate(each), np.concatenate(members)) for name, each in scores.items()}
+    assert found["quantile"] > found["loss"]
 
 
 def test_quantile_learns_from_some_and_scores_all(monkeypatch):

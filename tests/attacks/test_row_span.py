@@ -91,12 +91,12 @@ def data():
     return [some(HELD) for _ in range(3)], some(200)
 
 
-def seen(data, config, clients=3, rounds=8):
-    """What a server sees of real local training; the first half of each client's records are members."""
+def seen(data, config, clients=3, rounds=8, model=None, members=HELD // 2):
+    """What a server sees of real local training; the first records of each client are members."""
     held, population = data
     rng, model = (
         np.random.default_rng(1),
-        nn.Sequential(nn.Linear(FEATURES, UNITS), nn.ReLU(), nn.Linear(UNITS, CLASSES)),
+        model or nn.Sequential(nn.Linear(FEATURES, UNITS), nn.ReLU(), nn.Linear(UNITS, CLASSES)),
     )
     weights = rng.normal(scale=0.2, size=sum(p.numel() for p in model.parameters())).astype(np.float32)
     seen_rounds = []
@@ -104,7 +104,7 @@ def seen(data, config, clients=3, rounds=8):
         local = {}
         for client in range(clients):
             load_vector(model, weights)
-            train(model, held[client].x[: HELD // 2], held[client].y[: HELD // 2], config, rng)
+            train(model, held[client].x[:members], held[client].y[:members], config, rng)
             local[client] = weights - to_vector(model)
         mean = np.mean(list(local.values()), axis=0)
         seen_rounds.append(ServerRound(number, weights, tuple(local), mean, local))
@@ -136,6 +136,39 @@ def test_members_of_few_are_told_without_an_error(data, recipe):
     guess = launch("row-span", seen(data, TrainingConfig(**RECIPES[recipe])), np.random.default_rng(0))
     assert guess.scores[MEMBER].min() > guess.scores[~MEMBER].max()
     assert guess.scores[MEMBER].min() > guess.population_scores.max()
+
+
+def over_patches(kernel, stride):
+    positions = (FEATURES - kernel) // stride + 1
+    conv = nn.Conv1d(1, UNITS, kernel, stride)
+    return nn.Sequential(
+        nn.Unflatten(1, (1, FEATURES)), conv, nn.ReLU(), nn.Flatten(), nn.Linear(UNITS * positions, CLASSES)
+    )
+
+
+@pytest.mark.parametrize(("kernel", "stride", "least"), [(30, 30, 1.0), (10, 5, 0.9)])
+def test_patches_tell_members_exactly_where_they_are_fewer_than_their_values(data, kernel, stride, least):
+    """Eight members: 16 patches of 31 dimensions, known exactly; 88 of 11, blurred, the later layer beside them."""
+    observation = seen(data, TrainingConfig(**SGD), model=over_patches(kernel, stride), members=8)
+    member = np.tile(np.arange(HELD) < 8, 3)
+    assert auc(launch("row-span", observation, np.random.default_rng(0)).scores, member) >= least
+    first = replace(observation, candidates=observation.candidates[:HELD], rounds=without(observation.rounds, 0))
+    elsewhere = launch("row-span", replace(first, client=np.ones(HELD, dtype=int)), np.random.default_rng(0))
+    assert auc(elsewhere.scores, member[:HELD]) == pytest.approx(0.5, abs=0.2)  # 8 of 40: a deviation is 0.11
+
+
+def without(rounds, client):
+    """Rounds of all others: as a peer's, a record's own client would speak against it."""
+    return [replace(seen, updates={c: u for c, u in seen.updates.items() if c != client}) for seen in rounds]
+
+
+def test_patches_alone_are_enough(data):
+    """A fully convolutional model has no linear layer, and needs none."""
+    whole, one = nn.Conv1d(1, UNITS, 30, 30), nn.Conv1d(UNITS, CLASSES, 2)
+    model = nn.Sequential(nn.Unflatten(1, (1, FEATURES)), whole, nn.ReLU(), one, nn.Flatten())
+    observation = seen(data, TrainingConfig(**SGD), model=model, members=8)
+    member = np.tile(np.arange(HELD) < 8, 3)
+    assert auc(launch("row-span", observation, np.random.default_rng(0)).scores, member) == 1
 
 
 def test_another_clients_span_tells_nothing(data):
