@@ -51,6 +51,7 @@ class ServerRecipe:
     exchange: Callable[[dict[int, int]], Exchange] = lambda nodes: in_the_open  # noqa: ARG005  # knows node ids only then
     settings: Callable[[], dict[str, float]] = dict  # what each round's message tells the clients besides the weights
     rounds_allowed: int | None = None  # by the budget of the server's own noise; None: no limit
+    hides_failures: bool = False  # that all clients of a round failed does not end training
     afterwards: Callable[[Line, ArrayRecord], None] | None = None
     patience: float = 120.0  # seconds to wait for another client to connect
 
@@ -79,7 +80,8 @@ def train(grid: Grid, nodes: dict[int, int], recipe: ServerRecipe) -> ArrayRecor
         ClientFailedError: all clients of a round failed, or not one round gave anything.
     """
     nodes = {client: node for client, node in nodes.items() if client < recipe.participants}
-    strategy = SeededFedAvg(nodes, recipe.plan, recipe.seed, recipe.observe, recipe.release)
+    hides = recipe.hides_failures
+    strategy = SeededFedAvg(nodes, recipe.plan, recipe.seed, recipe.observe, recipe.release, hides_failures=hides)
     exchange, arrays, refusal = recipe.exchange(nodes), recipe.initial, ""
     for number in range(1, recipe.plan.rounds + 1):
         if recipe.rounds_allowed is not None and number > recipe.rounds_allowed:

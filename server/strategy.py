@@ -81,7 +81,8 @@ class SeededFedAvg(FedAvg):
 
     Flower samples with the global `random` over random node ids and sums replies in order of arrival. Here the sample
     comes from (seed, round) over client numbers, and updates are summed in order of client number. A client that errs,
-    or sends what cannot be used, is left out of the round. `release` turns what came in into what goes out.
+    or sends what cannot be used, is left out of the round. `release` turns what came in into what goes out. With
+    `hides_failures` a round in which all clients fail is no end: users of the model would learn of it.
     """
 
     def __init__(
@@ -91,6 +92,8 @@ class SeededFedAvg(FedAvg):
         seed: int | None,
         observe: Callable[[RoundRecord], None],
         release: Release = weighted_mean,
+        *,
+        hides_failures: bool = False,
     ) -> None:
         super().__init__(fraction_train=plan.participation)
         self._nodes = nodes
@@ -99,6 +102,7 @@ class SeededFedAvg(FedAvg):
         self._seed = seed
         self._observe = observe
         self._release = release
+        self._hides_failures = hides_failures
         self._broadcast = ArrayRecord()
         self._sampled: list[int] = []
 
@@ -131,7 +135,7 @@ class SeededFedAvg(FedAvg):
             received = received_sum(replies[0], self._clients)
         else:
             received = receive(replies, self._broadcast, self._clients, self._sampled)
-        if self._sampled and not received.clients:
+        if self._sampled and not received.clients and not self._goes_on(received.dropped):
             raise self._all_lost(received.dropped)
         step = self._release(server_round, received)
         weights = flatten(self._broadcast)
@@ -166,6 +170,10 @@ class SeededFedAvg(FedAvg):
                 refused=str(refusal),
             )
         )
+
+    def _goes_on(self, dropped: Mapping[int, str]) -> bool:
+        """Whether a round in which everybody failed passes as one in which all updates were zero."""
+        return self._hides_failures and not all(BudgetSpentError.__name__ in why for why in dropped.values())
 
     def _all_lost(self, dropped: Mapping[int, str]) -> Exception:
         """Nobody is left: because their budgets are spent, or because something is broken. Clients that were not asked

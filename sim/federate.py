@@ -52,8 +52,11 @@ def federate(
     torch.set_num_threads(1)
     unmasks = MASK_RECOVERY in scenario.attacks.names
     protections, stopped = protect(scenario, Notebook(folder.transcript) if unmasks else None), ""
+    came, failed = set[int](), dict[int, str]()
 
     def observe(record: RoundRecord) -> None:
+        came.update(record.clients)
+        failed.update(record.dropped)
         summary = transcript.append(folder.transcript, record, _accuracy(scenario, record.weights))
         progress.step(f"accuracy {summary.accuracy:.3f}{_trouble(summary)}")
 
@@ -85,15 +88,18 @@ def federate(
             exchange=protections.exchange,
             settings=protections.settings,
             rounds_allowed=protections.rounds_of_the_server,
+            hides_failures=scenario.privacy.client is not None and scenario.privacy.client.where == "central",
             afterwards=afterwards,
         )
     )
     with federating(scenario):
         try:
             engine(server, client_app(client_recipe(scenario, folder, protections)), len(federation.clients))
-        except ClientFailedError as failed:
-            _, cannot, why = str(failed).partition(f"{CannotWriteError.__name__}: ")
-            raise CannotWriteError(why) if cannot else failed from failed
+            if failed and not came:  # the federation went on, for nobody may learn of failures; the study does
+                raise ClientFailedError("; ".join(f"client {client} failed: {why}" for client, why in failed.items()))
+        except ClientFailedError as error:
+            _, cannot, why = str(error).partition(f"{CannotWriteError.__name__}: ")
+            raise CannotWriteError(why) if cannot else error from error
 
 
 def client_recipe(scenario: Scenario, folder: RunFolder, protections: Protections) -> ClientRecipe:

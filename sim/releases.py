@@ -106,7 +106,9 @@ RELEASES = (
         "that a client failed, and its words", SERVERS, "an update of zero; of DP-SGD, follows from noised weights"
     ),
     Release("that personalising failed", SERVERS, "it keeps the global model then, and says nothing of it"),
-    Release("that training ended early", ALL, "max_epsilon counts public numbers; no loss or accuracy ends it"),
+    Release(
+        "that training ended early", ALL, "max_epsilon counts public numbers; no loss, accuracy or failure ends it"
+    ),
     Release("the first weights, and the shape of records", ALL, "the seed and the data's card"),
     Release("the scaling of features", ALL, "constants of the loader, or of the attacker's population"),
     Release("the ranges of quantised files", WHO_GETS_FILES, "public records", _calibration),

@@ -19,10 +19,9 @@ LARGE = 40_000
 
 
 def central(multiplier=QUIET, norm=2.0, seed=1, **config):
-    settings = {"where": "central", "noise_multiplier": 1.0, "clipping_norm": norm, **config}
-    return CentralNoise(
-        config=ClientPrivacyConfig(**settings), noise_multiplier=multiplier, expected=EXPECTED, seed=seed
-    )
+    count = {"count_noise": config.pop("count_noise", None)}  # nearly none, too, which is less than a setting may be
+    made = ClientPrivacyConfig(where="central", noise_multiplier=1.0, clipping_norm=norm, **config)
+    return CentralNoise(config=made.model_copy(update=count), noise_multiplier=multiplier, expected=EXPECTED, seed=seed)
 
 
 def received(*updates, weights=None):

@@ -195,6 +195,21 @@ def test_a_round_refused_because_all_failed_is_an_error():
         strategy()[0].refuse(1, RoundRefusedError("nobody is left", lost))
 
 
+@pytest.mark.parametrize(("why", "goes_on"), [("DivergedError: loss nan", True), ("BudgetSpentError: no", False)])
+def test_under_central_noise_a_round_in_which_all_failed_passes_as_one_of_zeros(why, goes_on):
+    """It has noise like any other; that training ended there would tell users of the model what no noise covers."""
+    seen = []
+    made, _ = strategy(seen, release=lambda _, received: received.total + 1, hides_failures=True)
+    replies = [failed(client, why) for client in NODES]
+    if not goes_on:  # that budgets are spent is public
+        with pytest.raises(BudgetSpentError):
+            made.aggregate_train(1, replies)
+        return
+    new, _ = made.aggregate_train(1, replies)
+    np.testing.assert_array_equal(flatten(new), BROADCAST - 1)
+    assert seen[0].clients == () and len(seen[0].dropped) == len(NODES) and not seen[0].refused
+
+
 def test_of_a_traceback_only_the_last_line_is_told():
     far = "<class 'ray.Error'>:<'Traceback (most recent call last):\n  File a.py, line 3\nValueError: no data'>"
     with pytest.raises(ClientFailedError) as error:

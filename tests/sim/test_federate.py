@@ -9,12 +9,13 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from clients.app import client_app
 from clients.weights import to_arrays
 from sim.engines import ENGINES
-from sim.errors import CannotWriteError
+from sim.errors import CannotWriteError, InputError
 from sim.federate import client_recipe, federate
 from sim.folder import RunFolder, create
 from sim.given import federation_of, fresh_model
 from sim.protect import Protections
 from sim.scenario import load_scenario
+from sim.transcript import summaries
 
 
 def test_held_out_records_never_reach_a_client(tiny, tmp_path):
@@ -60,3 +61,12 @@ def test_where_there_is_privacy_nobody_learns_that_personalising_failed(table, t
         for scenario in (tiny, load_scenario(tiny_file, words))
     ]
     assert told == [True, False]
+
+
+def test_under_central_noise_the_study_tells_that_nobody_could_train_and_only_at_the_end(tiny_file, tmp_path, quiet):
+    settings = ["training.learning_rate=10", "training.weight_decay=1000", "training.epochs=4", "federation.rounds=2"]
+    noise = ["privacy.client.where=central", "privacy.client.noise_multiplier=1"]
+    folder = create(scenario := load_scenario(tiny_file, [*settings, *noise]), tmp_path)
+    with pytest.raises(InputError, match=r"client 0 failed: .*diverged"):
+        federate(scenario, ENGINES["inprocess"], folder, quiet)
+    assert [len(each.dropped) for each in summaries(folder.transcript)] == [4, 4]
