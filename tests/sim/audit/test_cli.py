@@ -62,7 +62,10 @@ RUBBISH = [
     (["good.tflite", "--layout", "sideways"], "sideways"),
     (["good.tflite", "--members", "gone.npz", "--nonmembers", "m.npz"], "--members gone.npz: there is no such file"),
     (["good.tflite", "--members", "good.tflite", "--nonmembers", "m.npz"], "this is not an .npz file"),
-    (["good.tflite", "--members", "m.npz", "--nonmembers", "objects.npz"], "`x` holds object; numbers are allowed"),
+    (
+        ["good.tflite", "--members", "m.npz", "--nonmembers", "objects.npz"],
+        "`x` holds Python objects, which are never unpickled",
+    ),
     (["good.tflite", "--members", "m.npz", "--nonmembers", "small.npz"], "do not fit a model that takes (64,)"),
     (
         ["good.tflite", "--members", "m.npz", "--nonmembers", "m.npz"],
@@ -74,7 +77,7 @@ RUBBISH = [
     ),
     (
         ["good.tflite", "--members", "m.npz", "--nonmembers", "o.npz", "--population", "p.npz", "--recipe", "r.toml"],
-        "model.name = mpl",
+        'model.name = "mpl"',
     ),
     (
         ["good.tflite", "--members", "m.npz", "--nonmembers", "o.npz", "--reference-model", "rubbish.tflite"],
