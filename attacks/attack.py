@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from attacks.observation import Guess, Observation, Oracle, VantageLacksError
+from attacks.observation import Guess, NotFiniteError, Observation, Oracle, VantageLacksError
 
 Run = Callable[[Observation, np.random.Generator], Guess]
 Watch = Callable[[Float[np.ndarray, "records ..."], Float[np.ndarray, "records classes"]], None]
@@ -63,8 +63,8 @@ def carry_out(attack: Attack, observation: Observation, rng: np.random.Generator
 
     Queries are the distinct records this attack asked each model about, over the number of candidates; another
     attack's questions are not counted again, and those about models in a probe are counted by the attack itself.
-    Raises VantageLacksError where the vantage does not see what the attack needs, FloatingPointError where a
-    candidate's score is not finite.
+    Raises VantageLacksError where the vantage does not see what the attack needs, NotFiniteError where a candidate's
+    score is not finite.
     """
     if lacking := lacks(attack, observation):
         raise VantageLacksError(
@@ -75,7 +75,10 @@ def carry_out(attack: Attack, observation: Observation, rng: np.random.Generator
     guess = attack.run(replace(observation, oracle=oracle, before=before), rng)
     seconds = time.process_time() - started
     if bad := int((~np.isfinite(guess.scores)).sum()):
-        raise FloatingPointError(f"attack '{attack.name}' gave {bad} of {len(guess.scores)} candidates no finite score")
+        raise NotFiniteError(
+            f"attack '{attack.name}' gave {bad} of {len(guess.scores)} candidates no finite score: a model's answers, "
+            "or what the attack makes of them, are beyond all numbers"
+        )
     asked = sum(each.queries for each in (oracle, before) if each)
     return replace(
         guess,

@@ -34,6 +34,10 @@ class QueriesRefusedError(VantageLacksError):
         super().__init__(message, "more queries")
 
 
+class NotFiniteError(VantageLacksError):
+    """A model, or the attack's own arithmetic or training, left the finite numbers, so that there are no scores."""
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """Labelled records: `x` of shape (records, ...), `y` of shape (records,) with class numbers."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import logsumexp
 
-from attacks.observation import Output
+from attacks.observation import NotFiniteError, Output
 
 Answers = Float[np.ndarray, "records classes"]
 Labels = Int[np.ndarray, " records"]
@@ -97,6 +97,7 @@ def shares(
     answers: Answers, output: Output = "logits"
 ) -> tuple[Float[np.ndarray, "records classes"], Float[np.ndarray, "records classes"]]:
     """For each class its probability p_k and 1 - p_k, the sum of the others': as answered, or by softmax."""
+    _check_finite(answers)
     values = answers.astype(np.float64)
     if output == "logits":
         values = np.exp(values - values.max(axis=1, keepdims=True))
@@ -123,6 +124,14 @@ def _floor(answers: Answers, resolution: float) -> float:
     return resolution / 2 or float(np.finfo(answers.dtype).tiny)
 
 
+def _check_finite(answers: Answers) -> None:
+    if bad := int((~np.isfinite(answers).all(axis=1)).sum()):
+        raise NotFiniteError(
+            f"a model answers {bad} of {len(answers)} records with what is no finite number: its weights, or the "
+            "records, are too large"
+        )
+
+
 def _check(answers: Answers, labels: Labels) -> None:
     if answers.ndim != 2 or len(answers) != len(labels):
         raise ValueError(f"answers of shape {answers.shape} for {len(labels)} labels: one row per record, please")
@@ -132,3 +141,4 @@ def _check(answers: Answers, labels: Labels) -> None:
         raise ValueError(
             f"labels run from {labels.min()} to {labels.max()}, the answers have {answers.shape[1]} classes"
         )
+    _check_finite(answers)

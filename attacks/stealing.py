@@ -10,7 +10,7 @@ from torch import nn
 from attacks import signals
 from attacks.broadcast import answers, resting
 from attacks.label_only import alike, calibrated
-from attacks.observation import Guess, Observation, Records
+from attacks.observation import Guess, NotFiniteError, Observation, Records
 
 EPOCHS = 30
 LEARNING_RATE = 0.01
@@ -71,7 +71,8 @@ def distilled(
     """A model of this architecture, from the weights in it, that learnt to answer `x` with `taught`.
 
     Cross-entropy against the answers (Hinton et al. 2015, arXiv 1503.02531, at temperature 1), by Adam with a rate that
-    rises and falls. It learns in evaluation mode: drop-out would blur what there is to steal.
+    rises and falls. It learns in evaluation mode: drop-out would blur what there is to steal. Raises NotFiniteError
+    where it diverges.
     """
     surrogate = resting(architecture)
     inputs, targets = torch.tensor(x), torch.tensor(taught, dtype=torch.float32)
@@ -87,4 +88,6 @@ def distilled(
             wrong.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
             optimiser.step()
             rate.step()
+    if not all(bool(torch.isfinite(weights).all()) for weights in surrogate.parameters()):
+        raise NotFiniteError("the attacker's surrogate left the finite numbers while it learnt the target's answers")
     return surrogate

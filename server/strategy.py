@@ -19,6 +19,7 @@ from clients.weights import flatten, unflatten
 from server.aggregation import RoundRefusedError, is_sum, received_sum
 from server.received import NO_REPLY, Received, reason, receive
 
+MOST_NAMED = 12  # of the clients that failed, in a message
 ROUNDING = 1e-9  # so that a third of three clients is one
 
 Vector = Float[np.ndarray, " params"]
@@ -216,4 +217,6 @@ def fail_on_errors(replies: Mapping[int, Message], asked: Iterable[int], who: st
 
 
 def _failed(failed: Mapping[int, str], who: str = "client") -> ClientFailedError:
-    return ClientFailedError("; ".join(f"{who} {number} failed: {why}" for number, why in failed.items()))
+    told = [f"{who} {number} failed: {why}" for number, why in failed.items()]
+    more = [f"and {len(told) - MOST_NAMED:,} more {who}s failed"] if len(told) > MOST_NAMED else []
+    return ClientFailedError("; ".join([*told[:MOST_NAMED], *more]))

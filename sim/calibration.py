@@ -19,6 +19,7 @@ from attacks.calibration_set import CALIBRATION_RANGES, SURE
 from attacks.observation import Guess, Observation, Records
 from clients.randomness import generator
 from sim.data.federation import ClientData
+from sim.diverged import whose
 from sim.export import calibration_pools, drawn, drawn_rows, export_bytes
 from sim.federate import GLOBAL
 from sim.folder import RunFolder, personal_name
@@ -99,7 +100,9 @@ def _attack(scenario: Scenario, model: bytes, case: _Case) -> Guess:
         population=population(scenario),
         file=opened(scenario, model, int(case.inside.sum())),
     )
-    return carry_out(CALIBRATION_RANGES, seen, generator(scenario.seed, "attack", CALIBRATION_RANGES.name, case.name))
+    rng = generator(scenario.seed, "attack", CALIBRATION_RANGES.name, case.name)
+    with whose(scenario, f"the calibrated file '{case.name}'"):
+        return carry_out(CALIBRATION_RANGES, seen, rng)
 
 
 def _calibrated_in_public(scenario: Scenario, folder: RunFolder, cases: list[_Case]) -> Iterator[tuple[_Case, bytes]]:

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from attacks.observation import Guess, Records
 from clients.randomness import generator
 from sim.data.federation import Federation
+from sim.diverged import whose
 from sim.judge import Truth, guess_all, score_guesses
 from sim.observe import candidates, stranger
 from sim.prepare import Prepared
@@ -70,6 +71,7 @@ def _tell(
 def _stranger(scenario: Scenario, prepared: Prepared, truth: Truth) -> Control:
     """The most capable query attack of the scenario, on models that never saw the client it is asked about."""
     attack = next((name for name in ("rmia", "lira", "loss") if name in scenario.attacks.names), "loss")
-    guesses = guess_all(scenario, attack, stranger(scenario, prepared), "stranger")
+    with whose(scenario, "the control 'stranger'"):
+        guesses = guess_all(scenario, attack, stranger(scenario, prepared), "stranger")
     scored = score_guesses(scenario, guesses, truth, "stranger")
     return Control(attack=attack, auc=scored.auc, auc_ci=scored.auc_ci)

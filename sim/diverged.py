@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from attacks.observation import NotFiniteError
 from clients.messages import FAILED
 from clients.training import DivergedError
 from server.strategy import ClientFailedError, NothingReleasedError
@@ -17,10 +18,13 @@ from sim.scenario import Scenario
 
 @contextmanager
 def whose(scenario: Scenario, who: str) -> Iterator[None]:
-    """Turns divergence in the block into an InputError that says in whose training it was, and what to do."""
+    """Turns divergence in the block into an InputError that says in whose training it was, and what to do.
+
+    So it does with a model whose weights are finite and whose answers are not.
+    """
     try:
         yield
-    except DivergedError as error:
+    except (DivergedError, NotFiniteError) as error:
         raise InputError(f"{who}: {error}. {_ranges(scenario)}") from error
 
 

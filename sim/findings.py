@@ -48,10 +48,9 @@ def findings(results: Results) -> list[str]:
 
 def _not_learnt(results: Results) -> Iterator[str]:
     if words.unlearnt(results):
-        yield (
-            f"{words.not_learnt(results)} Train longer, change the learning rate, or bring the features to one scale"
-            " (data.standardise)."
-        )
+        scale = "" if results.data.scaling else ", or bring the features to one scale (data.standardise)"
+        either = " or" if results.data.scaling else ","
+        yield f"{words.not_learnt(results)} Train longer{either} change the learning rate{scale}."
 
 
 def _data(results: Results) -> Iterator[str]:
@@ -112,7 +111,9 @@ def _change(before: float, after: float, before_ci: Interval, after_ci: Interval
     """A verb for a change, hedged where the two intervals overlap."""
     apart = before_ci[1] < after_ci[0] or after_ci[1] < before_ci[0]
     verb = up if after >= before else down
-    return verb if apart else f"may not change, or {verb} only a little,"
+    if after == before:
+        return "does not change"
+    return verb if apart else f"may or may not {verb.removesuffix('s')}"
 
 
 def _cost(results: Results) -> Iterator[str]:
@@ -125,11 +126,12 @@ def _cost(results: Results) -> Iterator[str]:
         "not settled": "Whether personalising costs privacy is not settled",
     }[words.reading(row)]
     rows = words.compared(results, "personalising")
-    chosen = f"Of {len(rows)} attacks compared it has the largest AUC" if len(rows) > 1 else "It has AUC"
+    chosen = f"Of {len(rows)} attacks compared it has the largest AUC on personal models,"
+    its = chosen if len(rows) > 1 else "Its AUC on personal models is"
     above = f" The interval lies above 0 for {sum(map(words.rises, rows))} of the {len(rows)}." if len(rows) > 1 else ""
     yield (
         f"{says}: with the {row.attack} attack AUC {'rises' if words.rises(row) else 'changes'} by"
-        f" {words.difference(row)} from global to personal models, on the same records. {chosen} on personal models,"
+        f" {words.difference(row)} from global to personal models, on the same records. {its}"
         f" {_auc_after(results, row)}, where 0.5 is a coin toss.{above}"
     )
 

@@ -147,6 +147,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def is_run_folder(path: Path) -> bool:
+    """Whether a place looks like the folder of a run, or of a study, however damaged."""
+    return RunFolder(path).scenario.is_file() or (path / manifest.NAME).exists()
+
+
 def open_folder(path: Path) -> tuple[RunFolder, Scenario]:
     """A run folder, or that of a study, and its scenario.
 
@@ -154,7 +159,7 @@ def open_folder(path: Path) -> tuple[RunFolder, Scenario]:
         InputError: it is neither, its manifest is damaged, or its scenario is not the one that it was made by.
     """
     folder = RunFolder(path)
-    if not folder.scenario.is_file() and not (path / manifest.NAME).exists():
+    if not is_run_folder(path):
         raise InputError(f"{path}: not a run folder (no scenario.toml). `seepage run SCENARIO` makes one under runs/")
     remedy = (
         "The models were trained, and every figure measured, with the settings that were written. Bring the file back, "

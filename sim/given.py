@@ -21,6 +21,11 @@ from sim.scenario import Scenario
 @lru_cache(maxsize=2)
 def federation_of(scenario: Scenario) -> Federation:
     """The scenario's federation, built once per process: it follows from the scenario and its seed alone."""
+    return read_now(scenario)
+
+
+def read_now(scenario: Scenario) -> Federation:
+    """The scenario's federation, from its data as they lie there at this moment."""
     federation = build_federation(scenario.data, scenario.population, scenario.seed)
     if scenario.data.standardise:
         return standardised(federation)

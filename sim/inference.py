@@ -11,10 +11,11 @@ from jaxtyping import Bool, Float
 
 from attacks import source
 from attacks.broadcast import MAX_ROUNDS
-from attacks.observation import Observation, Records, ServerRound, VantageLacksError
+from attacks.observation import NotFiniteError, Observation, Records, ServerRound, VantageLacksError
 from attacks.property_inference import PropertyGuess, Simulation, infer
 from attacks.row_span import count_members
 from clients.randomness import generator
+from clients.training import DivergedError
 from sim.data.federation import ClientData, Federation
 from sim.given import fresh_model
 from sim.noise import strengths
@@ -179,6 +180,9 @@ def _infer(
     except ValueError as error:
         message = f"attack '{PROPERTY}', whether a client {wanted.words}: {error}"
         raise VantageLacksError(message, "records of both kinds") from error
+    except DivergedError as error:
+        message = f"attack '{PROPERTY}': among the clients that the attacker simulates on its own records, {error}"
+        raise NotFiniteError(message) from error
 
 
 def _trainer(scenario: Scenario, weights: Vector) -> Callable[[Records, np.random.Generator], Vector]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from attacks.observation import Guess, Oracle
+from attacks.observation import Guess, NotFiniteError, Oracle
 from clients.randomness import generator
 from edge.artifact import Artifact
 from edge.runtimes import CannotRunError, predict
@@ -43,7 +43,7 @@ def litert_verdict(
     try:
         device = guess_all(scenario, attack, target.observations, purpose)
         host = guess_all(scenario, attack, on_host, purpose)
-    except CannotRunError:
+    except (CannotRunError, NotFiniteError):
         return None
     before, after = (np.concatenate([guess.scores for guess in guesses]) for guesses in (device, host))
     found = auc_difference(before, after, truth.member, truth.person, generator(scenario.seed, "difference", "litert"))

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from attacks.observation import Records, VantageLacksError
+from attacks.observation import NotFiniteError, Records, VantageLacksError
 from attacks.person import participation
 from clients.randomness import generator
 from sim.data.federation import Federation
@@ -45,6 +45,8 @@ def _ask(scenario: Scenario, target: Target, federation: Federation) -> Particip
     started = time.process_time()
     who, scores = participation(replace(target.observations[0], candidates=candidates, client=owner))
     seconds = time.process_time() - started
+    if not np.isfinite(scores).all():
+        raise NotFiniteError(f"attack '{PARTICIPATION}': the model's answers are beyond all numbers")
     rng = generator(scenario.seed, "bootstrap", PARTICIPATION, target.precision)
     found = score(scores, np.isin(who, list(took_part)), who, who, rng)
     return ParticipationResult(

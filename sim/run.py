@@ -16,7 +16,7 @@ from attacks.mask_recovery import NAME as MASK_RECOVERY
 from sim import manifest
 from sim.beyond import beyond_membership
 from sim.controls import controls
-from sim.data.federation import build_federation, noted
+from sim.data.federation import noted
 from sim.data.registry import OWN
 from sim.engines import ENGINES
 from sim.errors import InputError
@@ -27,6 +27,7 @@ from sim.folder import (
     LAST_BEFORE_ATTACKS,
     RunFolder,
     folder_of,
+    is_run_folder,
     make,
     open_finished,
     open_folder,
@@ -35,7 +36,7 @@ from sim.folder import (
     record_stage,
     start,
 )
-from sim.given import data_hash_of, federation_of
+from sim.given import data_hash_of, federation_of, read_now
 from sim.judge import SCHEMA, judge, table, truth_of
 from sim.lock import locked, unchanged
 from sim.manifest import OUTCOME, TARGET, data_hash
@@ -104,10 +105,9 @@ def _train(scenario: Scenario, engine: str, folder: RunFolder, progress: Progres
 
 def _refuse_changed_data(scenario: Scenario, folder: RunFolder) -> None:
     """Workers read the user's file for themselves, so it must be the same at the end as it was at the beginning."""
-    if scenario.data.source.startswith(OWN):
-        now = data_hash(build_federation(scenario.data, scenario.population, scenario.seed))
-        if now != manifest.read(folder.path).data:
-            raise InputError(f"data.source = {scenario.data.source}: changed while this run read it. Run it again")
+    own = scenario.data.source.startswith(OWN)
+    if own and data_hash(read_now(scenario)) != manifest.read(folder.path).data:
+        raise InputError(f"data.source = {scenario.data.source}: changed while this run read it. Run it again")
 
 
 def _finished(scenario: Scenario, folder: RunFolder, progress: Progress, *, alone: bool = False) -> Results | None:
@@ -147,7 +147,7 @@ def attack_again(path: Path, overrides: Iterable[str], progress: Progress) -> tu
         InputError: something in the folder does not belong together; another process has it; an override is about
             something else than attacks, or names one that has to be there in training.
     """
-    if not path.is_dir():
+    if not is_run_folder(path):
         open_folder(path)  # says what is wrong with it
     with locked(path, "attack"):
         folder, scenario = open_finished(path)
@@ -222,7 +222,7 @@ def report(path: Path) -> tuple[RunFolder, Results]:
     Raises:
         InputError: there are none, they are not what was written, or another process has the folder.
     """
-    if not path.is_dir():
+    if not is_run_folder(path):
         open_folder(path)  # says what is wrong with it
     with locked(path, "report"):
         folder, _ = open_finished(path)

@@ -178,6 +178,12 @@ def _toml_value(text: str) -> Any:  # noqa: ANN401  # whatever TOML can hold; py
         return text
 
 
+_KINDS = {  # what a value should have been, in TOML's words
+    **dict.fromkeys(("tuple_type", "list_type"), 'should be a list, such as ["a", "b"]'),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "should be a table of settings"),
+}
+
+
 def _explain(fault: ErrorDetails) -> str:
     """One line: the field, its value, what is wrong or allowed, and the nearest right name."""
     field = ".".join(shown(str(part), LONGEST) for part in fault["loc"])
@@ -187,7 +193,7 @@ def _explain(fault: ErrorDetails) -> str:
     if fault["type"] == "missing":
         return f"{field}: missing, and it has no default"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ").rstrip(".")
-    said = shown(message, 10 * LONGEST)
+    said = _KINDS.get(fault["type"]) or shown(message, 10 * LONGEST)
     return f"{field} = {repeated(fault['input'])}: {said}.{_nearest_allowed(fault['input'], message)}"
 
 

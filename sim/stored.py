@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from edge.bundle import BundleError, read_bundle
 from sim import manifest
 from sim.errors import InputError, shown
-from sim.folder import RunFolder, open_finished, open_folder
+from sim.folder import RunFolder, is_run_folder, open_finished, open_folder
 from sim.given import data_hash_of
 from sim.lock import unchanged
 from sim.manifest import OUTCOME, PAGE, TARGET, Difference, Manifest
@@ -129,7 +129,7 @@ def verify(path: Path) -> Verified:
     Raises:
         InputError: it is no run folder, or has no manifest that can be read.
     """
-    if not path.is_dir():
+    if not is_run_folder(path):
         open_folder(path)  # says what is wrong with it
     with unchanged(path):
         known = manifest.read(path)

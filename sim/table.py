@@ -92,12 +92,12 @@ def grid(title: str, columns: Sequence[str], left: int) -> Table:
 
 def _attacks(results: Results, width: int) -> Group:
     """One block per vantage under a line of plain words, all with the same columns."""
-    name = max((len(row.attack) for row in results.attacks), default=6) + 2
+    head = ["  attack", "model", "AUC", f"caught at {words.false_alarms(_LOW)} false alarms"]
+    name = max(len(head[0]), *(len(row.attack) + 2 for row in results.attacks))
     wide = width >= MAX_WIDTH
     lower = any(row.tpr_at_fpr.get(_LOWER) for row in results.attacks)
     usual = _usual_rate(results.attacks)
     widths = [min(name, 22 if wide else 18), 16, 17, 30 if wide else 19, *([10] if lower else [])]
-    head = ["  attack", "model", "AUC", f"caught at {words.false_alarms(_LOW)} false alarms"]
     head += [f"at {words.false_alarms(_LOWER)}"] if lower else []
     title = Text("Who learns what (AUC 0.5 is a coin toss)", "bold")
     parts: list[RenderableType] = [title, Text(), _block([[Text(cell, "dim") for cell in head]], widths)]
@@ -269,7 +269,7 @@ def _edge(results: Results) -> Table:
     devices = list(dict.fromkeys(device for device, _ in groups))
     title = f"On the device: {devices[0]}" if len(devices) == 1 else "On the devices"
     table = grid(
-        title, ("model", "count", "bytes", "arena", "fit", "same label as float", "off by", "LiteRT differs"), 1
+        title, ("model", "count", "bytes", "arena", "fit", "same label as float", "off by (most)", "LiteRT differs"), 1
     )
     for (device, target), rows in groups.items():
         name = target if len(devices) == 1 else f"{device}, {target}"
@@ -285,6 +285,6 @@ def _edge_cells(rows: list[EdgeResult]) -> tuple[str, ...]:
         words.span([row.arena_bytes for row in rows]),
         f"{sum(row.fits for row in rows)}/{len(rows)}",
         words.percent_span([row.top1_agreement for row in rows]),
-        words.export_errors(rows),
+        words.export_errors(rows, brief=True),
         words.litert_rows(rows),
     )

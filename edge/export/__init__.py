@@ -159,7 +159,7 @@ def _silent_refusal(variant: str, layers: tuple[str, ...], error: BiasError) -> 
     why = (
         f"{', '.join(layers)} gave nothing but zeros on the calibration records"
         if layers
-        else "a layer's range is too small"
+        else "a layer's range is too small, or too large"
     )
     return (
         f"as {variant} this model cannot be exported: {why} ({error}). Calibrate with other records, on which it gives "

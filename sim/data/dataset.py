@@ -11,6 +11,7 @@ from sim.errors import InputError
 
 NO_REGRESSION = "regression is not supported by `run`; `seepage audit` attacks models that predict numbers"
 
+LARGEST = 1e18  # of a value's magnitude: the squares of larger ones, which much is made of, leave float32's range
 SHAPES = "(records, features), (records, channels, length) or (records, channels, height, width)"
 
 
@@ -77,16 +78,19 @@ def _x_faults(data: Dataset) -> list[str]:
 
 
 def finite_faults(x: Float[np.ndarray, "records ..."]) -> list[str]:
-    """How many values of `x` are NaN or infinite, and where the first of them is; nothing where all are finite."""
-    bad = ~np.isfinite(x)
-    if not bad.any():
-        return []
-    rows = bad.reshape(len(x), -1).any(axis=1)
-    return [
-        f"`x` has {int(bad.sum()):,} value(s) that are NaN or infinite, in {int(rows.sum()):,} record(s), the first "
-        f"of them record {int(rows.argmax())}; every value must be a finite float32. Drop these records or fill the "
-        "gaps before loading."
-    ]
+    """How many values of `x` are NaN, infinite or too large to be squared, and where the first is; else nothing."""
+    for bad, what, wanted in (
+        (~np.isfinite(x), "NaN or infinite", "a finite float32"),
+        (np.abs(x) > LARGEST, f"beyond {LARGEST:g} (a mark for 'missing'?)", "one whose square a float32 can hold"),
+    ):
+        if bad.any():
+            rows = bad.reshape(len(x), -1).any(axis=1)
+            return [
+                f"`x` has {int(bad.sum()):,} value(s) that are {what}, in {int(rows.sum()):,} record(s), the first of "
+                f"them record {int(rows.argmax())}; every value must be {wanted}. Drop these records or fill the gaps "
+                "before loading."
+            ]
+    return []
 
 
 def _y_faults(data: Dataset) -> list[str]:

@@ -197,8 +197,8 @@ def _told(split: Split, idle: list[int], kept: list[tuple[Device, Coin]]) -> Ite
         f"{number} ({device.name}, {_records(len(coin))})" for number, (device, coin) in enumerate(kept) if coin.all()
     ]:
         yield (
-            "taking part and not scored, since the coin (member_share) left them no held-out record: clients "
-            f"{_named(whole)}"
+            "taking part and not scored, since the coin (member_share) left them no held-out record: "
+            f"client{'' if len(whole) == 1 else 's'} {_named(whole)}"
         )
 
 

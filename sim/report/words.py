@@ -434,13 +434,14 @@ def litert_rows(rows: Sequence[EdgeResult]) -> str:
     return f"{sum(row.litert_rows_differing or 0 for row in known):,} of {sum(row.rows_compared for row in known):,}"
 
 
-def export_errors(rows: Sequence[EdgeResult]) -> str:
+def export_errors(rows: Sequence[EdgeResult], *, brief: bool = False) -> str:
     """The mean and the largest difference of any answer from the float model's, over all records of some files."""
-    largest = f"{max(row.max_logit_error for row in rows):.3g} at most"
+    most = f"{max(row.max_logit_error for row in rows):.3g}"
     known = [(row.mean_logit_error, row.rows_compared) for row in rows if row.mean_logit_error is not None]
     if not known:
-        return largest
-    return f"{sum(mean * count for mean, count in known) / sum(count for _, count in known):.2g} on average, {largest}"
+        return f"({most})" if brief else f"{most} at most"
+    mean = f"{sum(mean * count for mean, count in known) / sum(count for _, count in known):.2g}"
+    return f"{mean} ({most})" if brief else f"{mean} on average, {most} at most"
 
 
 def litert_labels(rows: Sequence[EdgeResult]) -> int:

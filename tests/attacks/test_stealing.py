@@ -11,7 +11,7 @@ from torch.nn.utils import vector_to_parameters
 from attacks import stealing
 from attacks.attack import Attack, carry_out
 from attacks.broadcast import answers
-from attacks.observation import Observation, Oracle, Records
+from attacks.observation import NotFiniteError, Observation, Oracle, Records
 
 FEATURES, CLASSES = 6, 3
 
@@ -45,6 +45,13 @@ def test_a_surrogate_answers_as_the_target_does():
     assert (
         answers(surrogate, dict(surrogate.named_parameters()), held_back.x).argmax(axis=1) == held_back.y
     ).mean() > 0.9
+
+
+def test_a_surrogate_that_diverges_is_told_and_no_attack():
+    model, own = network(2), records(40, 0).x
+    vector_to_parameters(torch.full((sum(p.numel() for p in model.parameters()),), 1e30), model.parameters())
+    with pytest.raises(NotFiniteError, match="the attacker's surrogate left the finite numbers"):
+        stealing.distilled(model, own, probabilities(own), np.random.default_rng(0), epochs=1)
 
 
 def test_loss_by_hand():

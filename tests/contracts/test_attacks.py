@@ -13,7 +13,17 @@ from torch.nn.utils import vector_to_parameters
 from attacks.attack import lacks
 from attacks.malicious.config import ProbeConfig
 from attacks.malicious.making import MAKERS, Means
-from attacks.observation import Observation, Opened, Oracle, Probe, Records, Reference, ServerRound, VantageLacksError
+from attacks.observation import (
+    NotFiniteError,
+    Observation,
+    Opened,
+    Oracle,
+    Probe,
+    Records,
+    Reference,
+    ServerRound,
+    VantageLacksError,
+)
 from attacks.references import halves
 from attacks.registry import ATTACKS, launch
 from clients.training import logits
@@ -391,8 +401,9 @@ def test_an_unknown_attack_is_answered_with_the_known_ones(leaking):
 
 def test_a_model_that_answers_nonsense_is_reported(leaking):
     broken = replace(leaking[0][0], oracle=Oracle(lambda x: np.full((len(x), CLASSES), np.nan)))
-    with pytest.raises(FloatingPointError, match="'loss' gave 400 of 400 candidates no finite score"):
-        launch("loss", broken, np.random.default_rng(0))
+    for name in ("loss", "shadow"):
+        with pytest.raises(NotFiniteError, match="a model answers 800 of 800 records with what is no finite"):
+            launch(name, broken, np.random.default_rng(0))
 
 
 def test_entries_are_complete():

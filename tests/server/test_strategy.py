@@ -210,6 +210,13 @@ def test_under_central_noise_a_round_in_which_all_failed_passes_as_one_of_zeros(
     assert seen[0].clients == () and len(seen[0].dropped) == len(NODES) and not seen[0].refused
 
 
+def test_of_many_that_failed_a_few_are_named():
+    with pytest.raises(ClientFailedError) as error:
+        fail_on_errors(dict.fromkeys(range(500), failed(0, "KeyError: x")), range(500))
+    assert str(error.value).count("KeyError") == 12
+    assert str(error.value).endswith("client 11 failed: KeyError: x; and 488 more clients failed")
+
+
 def test_of_a_traceback_only_the_last_line_is_told():
     far = "<class 'ray.Error'>:<'Traceback (most recent call last):\n  File a.py, line 3\nValueError: no data'>"
     with pytest.raises(ClientFailedError) as error:

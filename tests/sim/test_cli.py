@@ -172,7 +172,7 @@ def test_an_unknown_engine(seepage, tmp_path, tiny_file):
     assert [engine.value for engine in cli.EngineName] == list(ENGINES)
 
 
-@pytest.mark.parametrize("verb", ["attack", "report"])
+@pytest.mark.parametrize("verb", ["attack", "report", "verify"])
 def test_what_is_no_run_folder(verb, seepage, tmp_path):
     clear(seepage(verb, tmp_path), str(tmp_path), "not a run folder")
     clear(seepage(verb, tmp_path / "nowhere"), "not a run folder")

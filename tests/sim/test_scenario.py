@@ -71,6 +71,12 @@ def test_every_fault_is_told_at_once(written):
     assert "unknown key. Known here: " in told["data.purchase.x"]
 
 
+def test_a_name_where_a_list_belongs(written):
+    assert 'attacks.names = "loss": should be a list, such as ["a", "b"]' in refused(
+        written(SMALLEST), "attacks.names=loss"
+    )
+
+
 def test_one_fault_is_one_thing(written):
     assert "mine.toml: 1 thing to mend\n" in refused(written(SMALLEST), "seed=-1")
 
@@ -82,7 +88,10 @@ def test_what_is_missing_is_named(written):
 
 def test_a_table_where_a_value_belongs_and_the_other_way_round(written):
     message = refused(written('name = "a"\nmodel = 3\n[data]\nsource = "watch"\n[seed]\nx = 1\n'))
-    assert "model = 3: should be a valid" in message and 'seed = {"x": 1}: should be a valid integer' in message
+    assert (
+        "model = 3: should be a table of settings" in message
+        and 'seed = {"x": 1}: should be a valid integer' in message
+    )
 
 
 @pytest.mark.parametrize(

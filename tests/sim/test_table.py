@@ -141,3 +141,9 @@ def test_a_terminal_without_unicode_gets_no_broken_boxes(results, encoding):
 def test_synthetic_data_is_loud(results):
     data = results.data.model_copy(update={"synthetic": True})
     assert "SYNTHETIC DATA" in shown(results.model_copy(update={"data": data}), 80)
+
+
+def test_no_heading_is_broken_by_a_short_name(results):
+    rows = [row for row in results.attacks if row.attack == "loss"]
+    head = shown(results.model_copy(update={"attacks": rows}), 80).split("(AUC 0.5 is a coin toss)")[1].split()
+    assert head[:3] == ["attack", "model", "AUC"]

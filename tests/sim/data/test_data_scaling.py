@@ -5,7 +5,9 @@ import pytest
 
 from sim.data.federation import noted
 from sim.errors import InputError
-from sim.given import federation_of
+from sim.folder import RunFolder, start
+from sim.given import data_hash_of, federation_of
+from sim.run import _refuse_changed_data
 from sim.scenario import load_scenario
 from sim.summary import _data_card
 
@@ -86,3 +88,16 @@ def test_people_are_people_only_where_the_data_names_them(scenario):
     assert card.natural and not card.names_people and card.synthetic is None
     named = scenario([1.0, 1.0], people=["ann", "bob", "cat", "dan", "eve", "fay"])
     assert _data_card(named, federation_of(named), []).names_people
+
+
+def test_standardised_records_are_not_taken_for_changed_ones(scenario, tmp_path):
+    """What a run was made of are the records as they are trained on, before and after the training."""
+    told, folder = scenario([1, 900], "standardise = true"), RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    start(folder, "run", told, data_hash_of(told))
+    _refuse_changed_data(told, folder)
+    file = next(tmp_path.glob("*.npz"))
+    arrays = dict(np.load(file))
+    np.savez(file, **(arrays | {"x": arrays["x"] + 1}))
+    with pytest.raises(InputError, match="changed while this run read it"):
+        _refuse_changed_data(told, folder)
