@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from attacks.layer_inputs import layer_inputs, layers
-from attacks.observation import Observation, Recipe, Records, ServerRound, VantageLacksError
+from attacks.observation import Observation, Opened, Recipe, Records, ServerRound, VantageLacksError
 from attacks.registry import launch
 from attacks.row_span import count_members
 from attacks.span import Span, noise_edge, span, span_of_rounds, without_decay
@@ -155,6 +155,65 @@ def test_patches_tell_members_exactly_where_they_are_fewer_than_their_values(dat
     first = replace(observation, candidates=observation.candidates[:HELD], rounds=without(observation.rounds, 0))
     elsewhere = launch("row-span", replace(first, client=np.ones(HELD, dtype=int)), np.random.default_rng(0))
     assert auc(elsewhere.scores, member[:HELD]) == pytest.approx(0.5, abs=0.2)  # 8 of 40: a deviation is 0.11
+
+
+def rounded(model, weights, bits):
+    """A file's weights: per-unit scales, as the converter has them; biases are rounded too finely to see."""
+    kept, steps = [], []
+    load_vector(model, weights)
+    for each in model.parameters():
+        values = each.detach().numpy().astype(np.float64)
+        step = np.full_like(values, 1e-7)
+        if values.ndim > 1:
+            step = np.broadcast_to(np.abs(values).max(axis=1, keepdims=True) / (2 ** (bits - 1) - 1), values.shape)
+        kept.append((np.round(values / step) * step).ravel())
+        steps.append(step.ravel())
+    return Opened(
+        weights=np.concatenate(kept),
+        low=np.zeros(1),
+        high=np.ones(1),
+        extremes=lambda x, _: (x[:, :1], x[:, :1]),
+        calibration_records=1,
+        steps=np.concatenate(steps),
+    )
+
+
+def held_by(data, bits, owner, asked, stages=1):
+    """A holder of client `owner`'s file asks about client `asked`; the file before is one stage of training older."""
+    held, population = data
+    rng = np.random.default_rng(owner)
+    model = nn.Sequential(nn.Linear(FEATURES, UNITS), nn.ReLU(), nn.Linear(UNITS, CLASSES))
+    weights = np.random.default_rng(1).normal(scale=0.2, size=sum(p.numel() for p in model.parameters()))
+    files = [rounded(model, weights.astype(np.float32), bits)]
+    load_vector(model, weights.astype(np.float32))
+    for _ in range(stages):
+        config = TrainingConfig(epochs=20, batch_size=5, learning_rate=0.05)
+        train(model, held[owner].x[: HELD // 2], held[owner].y[: HELD // 2], config, rng)
+        now = to_vector(model)
+        files.append(rounded(model, now, bits))
+        load_vector(model, now)
+    return Observation(
+        vantage="device",
+        candidates=held[asked],
+        population=population,
+        architecture=model,
+        file=files[-1],
+        file_before=files[-2],
+    )
+
+
+@pytest.mark.parametrize(("bits", "stages"), [(8, 1), (4, 1), (8, 2)])
+def test_two_files_show_their_owner_and_nobody_else(data, bits, stages):
+    """Also of int4 weights (int16x8 has int8's), and where the earlier file was personal already."""
+
+    def told(shift):
+        seen = [held_by(data, bits, owner, (owner + shift) % 3, stages) for owner in range(3)]
+        return auc(
+            np.concatenate([launch("row-span-device", s, np.random.default_rng(0)).scores for s in seen]), MEMBER
+        )
+
+    assert told(0) > 0.9
+    assert told(1) == pytest.approx(0.5, abs=0.1)  # a deviation is 0.05
 
 
 def without(rounds, client):
