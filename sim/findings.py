@@ -145,7 +145,7 @@ def _auc_after(results: Results, row: Comparison) -> str:
 def _singled_out(results: Results) -> Iterator[str]:
     measured = [(row, cell) for row in results.attacks if (cell := row.tpr_at_fpr.get("0.01")) is not None]
     if not measured:
-        yield "Whether anybody is singled out at 1 % false alarms is not measurable with this few non-members."
+        yield "Whether anybody is singled out at 1 % false alarms is not measurable with so few non-members."
         return
     above = [row for row, _ in measured if singles_out(row)]
     best, cell = max(measured, key=lambda pair: (singles_out(pair[0]), pair[1].tpr))

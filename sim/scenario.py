@@ -193,6 +193,7 @@ def _explain(fault: ErrorDetails) -> str:
     if fault["type"] == "missing":
         return f"{field}: missing, and it has no default"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ").rstrip(".")
+    message = message.removeprefix("Tuple ").replace(" after validation", "")
     said = _KINDS.get(fault["type"]) or shown(message, 10 * LONGEST)
     return f"{field} = {repeated(fault['input'])}: {said}.{_nearest_allowed(fault['input'], message)}"
 

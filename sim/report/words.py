@@ -371,10 +371,11 @@ def not_learnt(results: Results) -> str:
         ("personal",): "The personal models have not learnt",
         ("global", "personal"): "The models have not learnt, neither the global one nor the personal ones",
     }[tuple(lazy)]
+    alone = ", since all held-out records are of one class" if utility.commonest_class == 1 else ""
     return (
         f"{which}: accuracy on held-out records, {said}, is not above the"
-        f" {utility.commonest_class:.2f} that always naming the commonest class gets. What follows says nothing about a"
-        " model that works."
+        f" {utility.commonest_class:.2f} that always naming the commonest class gets{alone}. What follows says nothing"
+        " about a model that works."
     )
 
 

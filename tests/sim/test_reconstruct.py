@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attacks.observation import Observation, Records, ServerRound, VantageLacksError
+from attacks.observation import NotFiniteError, Observation, Records, ServerRound, VantageLacksError
 from sim import inference, reconstruct
 from sim.beyond import beyond_membership
 from sim.engines import ENGINES
@@ -125,6 +125,14 @@ def test_secure_aggregation_hides_whose_a_record_is_and_not_the_record(world):
     with pytest.raises(VantageLacksError, match="'property-inference' needs updates of single clients") as lack:
         inference.find_property(*run[::2], federation_of(run[0]))
     assert lack.value.need == "updates of single clients"
+
+
+def test_simulated_clients_that_diverge_are_no_property_and_no_end_of_the_run(plain):
+    scenario, _, observation = plain
+    first = observation.rounds[0]
+    huge = replace(observation, rounds=(replace(first, weights=np.full_like(first.weights, 1e30)),))
+    with pytest.raises(NotFiniteError, match="among the clients that the attacker simulates .*, training diverged"):
+        inference.find_property(scenario, huge, federation_of(scenario))
 
 
 def test_noise_on_every_record_s_gradient_leaves_nothing(world):

@@ -71,7 +71,8 @@ def test_every_fault_is_told_at_once(written):
     assert "unknown key. Known here: " in told["data.purchase.x"]
 
 
-def test_a_name_where_a_list_belongs(written):
+def test_a_name_where_a_list_belongs_or_nothing_in_it(written):
+    assert "attacks.names = []: should have at least 1 item, not 0" in refused(written(SMALLEST), "attacks.names=[]")
     assert 'attacks.names = "loss": should be a list, such as ["a", "b"]' in refused(
         written(SMALLEST), "attacks.names=loss"
     )
