@@ -147,6 +147,8 @@ def large_deltas(scenario: Scenario) -> list[str]:
     said = []
     for table, delta, units, what in _deltas(scenario):
         count, of = (everybody, "records in all") if table == "record" else (units, what)
+        if table == "client" and delta <= 1 / (ENOUGH_BELOW * count):  # its rows for a record have that delta too
+            count, of = everybody, "records in all, in the rows of a record"
         if delta > 1 / (ENOUGH_BELOW * count):
             said.append(
                 f"privacy.{table}.delta = {delta:g} is large for {count:,} {of}: with that probability anything may "

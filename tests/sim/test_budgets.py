@@ -219,6 +219,8 @@ def test_a_delta_that_is_large_is_said(scenario):
     assert any("privacy.record.delta = 0.01 is large" in each for each in said)
     assert not any("is large" in each for each in plan(scenario(*RECORD)).caveats)
     assert any("4 clients take part" in each for each in plan(scenario(*CENTRAL, "privacy.client.delta=0.1")).caveats)
+    said = plan(scenario(*CENTRAL, "privacy.client.delta=0.02")).caveats  # small for clients, not for their records
+    assert any("0.02 is large for" in each and "records in all, in the rows of a record" in each for each in said)
 
 
 def test_every_number_of_clients_that_is_refused_counts(scenario):
