@@ -131,7 +131,7 @@ def test_simulated_clients_that_diverge_are_no_property_and_no_end_of_the_run(pl
     scenario, _, observation = plain
     first = observation.rounds[0]
     huge = replace(observation, rounds=(replace(first, weights=np.full_like(first.weights, 1e30)),))
-    with pytest.raises(NotFiniteError, match="among the clients that the attacker simulates .*, training diverged"):
+    with pytest.raises(NotFiniteError, match=r"among the clients that the attacker simulates .*, training diverged"):
         inference.find_property(scenario, huge, federation_of(scenario))
 
 
