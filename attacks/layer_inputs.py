@@ -46,8 +46,9 @@ def layers(model: nn.Module, example: Float[np.ndarray, "1 ..."]) -> list[Layer]
     found = []
     for position, (name, module) in enumerate(ran):
         kind = isinstance(module, nn.Linear) or (position == 0 and _ungrouped(module))
-        if kind and f"{name}.weight" in spans:
-            weight, bias = spans[f"{name}.weight"], spans.get(f"{name}.bias")
+        prefix = f"{name}." if name else ""  # a model may be one layer and nothing else
+        if kind and f"{prefix}weight" in spans:
+            weight, bias = spans[f"{prefix}weight"], spans.get(f"{prefix}bias")
             units = len(module.get_parameter("weight"))
             inputs = (weight.stop - weight.start) // units + (bias is not None)
             found.append(Layer(name, weight, bias, units, inputs, position == 0, not isinstance(module, nn.Linear)))

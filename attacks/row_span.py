@@ -42,7 +42,7 @@ def run(observation: Observation, rng: np.random.Generator) -> Guess:
     as there are features). A convolution's inputs are all patches of all members: exact where these are fewer than a
     patch has values, blurred where they fill them, so its score is added to that of the later linear layers, which is
     the mean over 12 rounds. L2 weight decay of SGD is taken off. Under Adam, whose steps are scaled by feature, inputs
-    are scaled alike (by the population's root mean square); there, for patches and in later layers the mean over up to
+    are scaled alike (by the population's root mean square). Where a client's span is not complete, the mean over up to
     8 other clients' spans is taken off, over their deviation.
 
     Vantage: a server that sees single updates. Each population record is held against one client drawn by `rng`.
@@ -54,8 +54,7 @@ def run(observation: Observation, rng: np.random.Generator) -> Guess:
         return _later(observation, joined, _linear("row-span", observation), rng)
     spans = {client: _first_span(observation, first, client, joined[client]) for client in joined}
     look = _Look(first, observation.rounds[0].weights, spans)
-    blurred = first.patches or observation.recipe.optimizer == "adam"
-    guess = _judged(observation, [look], rng, calibrate=blurred)
+    guess = _judged(observation, [look], rng, calibrate=not all(each.complete for each in spans.values()))
     if not first.patches or not later:
         return guess
     return _added(guess, _later(observation, joined, later, rng))
@@ -190,7 +189,11 @@ def _judged(
     total, count = np.zeros(len(both)), np.zeros(len(both))
     for look in looks:
         table = _deviations(observation, model, look, owners, both, calibrate=calibrate)
-        scores = _own(table, np.array(sorted(look.spans)), owners, calibrate=calibrate)
+        found = sorted(look.spans)
+        scores = _own(table, np.array(found), owners, calibrate=calibrate)
+        exact = [client for client in found if look.spans[client].complete]
+        if calibrate and exact:
+            scores = np.where(np.isin(owners, exact), _own(table, np.array(found), owners, calibrate=False), scores)
         known = np.isfinite(scores)
         total[known] += scores[known]
         count[known] += 1

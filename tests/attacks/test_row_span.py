@@ -14,9 +14,13 @@ from attacks.row_span import count_members
 from attacks.span import Span, noise_edge, span, span_of_rounds, without_decay
 from clients.training import TrainingConfig, train
 from clients.weights import load_vector, to_vector
-from sim.score import auc
+from sim.score import auc, tpr_at_fpr
 
 FEATURES, UNITS, CLASSES, HELD = 60, 16, 4, 40
+
+
+def test_a_model_may_be_a_single_layer():
+    assert [each.inputs for each in layers(nn.Linear(3, 2), np.zeros((1, 3), dtype=np.float32))] == [4]
 
 
 def test_share_of_records_against_a_span_of_one_direction():
@@ -155,6 +159,50 @@ def test_patches_tell_members_exactly_where_they_are_fewer_than_their_values(dat
     first = replace(observation, candidates=observation.candidates[:HELD], rounds=without(observation.rounds, 0))
     elsewhere = launch("row-span", replace(first, client=np.ones(HELD, dtype=int)), np.random.default_rng(0))
     assert auc(elsewhere.scores, member[:HELD]) == pytest.approx(0.5, abs=0.2)  # 8 of 40: a deviation is 0.11
+
+
+def test_where_members_fill_the_span_other_clients_are_references():
+    """150 members of 60 features, some records odder than others: an odd one stands out under every span."""
+    rng, clients, held, members, rounds = np.random.default_rng(8), 6, 300, 150, 8
+    sizes = np.linspace(1, 0.05, FEATURES)
+
+    def some(count):
+        odd = rng.lognormal(0, 0.7, size=(count, 1))
+        x = rng.normal(size=(count, FEATURES)) * sizes ** (1 + odd)
+        return Records(x.astype(np.float32), rng.integers(CLASSES, size=count))
+
+    groups, population = [some(held) for _ in range(clients)], some(150)
+    model, zero = nn.Linear(FEATURES, UNITS), np.zeros(UNITS * (FEATURES + 1), dtype=np.float32)
+
+    def update(records):
+        errors = rng.normal(size=(UNITS, members))
+        return np.concatenate([(errors @ records.x[:members]).ravel(), errors.sum(axis=1)])
+
+    seen_rounds = [
+        ServerRound(n, zero, tuple(range(clients)), zero, {c: update(groups[c]) for c in range(clients)})
+        for n in range(rounds)
+    ]
+    observation = Observation(
+        vantage="server",
+        candidates=Records(np.concatenate([g.x for g in groups]), np.concatenate([g.y for g in groups])),
+        population=population,
+        rounds=seen_rounds,
+        architecture=model,
+        client=np.repeat(np.arange(clients), held),
+    )
+    member = np.tile(np.arange(held) < members, clients)
+    with_peers = launch("row-span", observation, np.random.default_rng(0)).scores
+    views = (only(observation, client) for client in range(clients))
+    alone = np.concatenate([launch("row-span", view, np.random.default_rng(0)).scores for view in views])
+    caught, caught_alone = (tpr_at_fpr(scores, member, 0.01)[0] for scores in (with_peers, alone))
+    assert caught > 0.3 > 0.1 > caught_alone
+
+
+def only(observation, client):
+    """The same with nobody but one client to be seen."""
+    mine = observation.client == client
+    rounds = [replace(seen, clients=(client,), updates={client: seen.updates[client]}) for seen in observation.rounds]
+    return replace(observation, candidates=observation.candidates[mine], client=observation.client[mine], rounds=rounds)
 
 
 def rounded(model, weights, bits):
