@@ -269,7 +269,9 @@ def _edge(results: Results) -> Table:
     devices = list(dict.fromkeys(device for device, _ in groups))
     title = f"On the device: {devices[0]}" if len(devices) == 1 else "On the devices"
     table = grid(
-        title, ("model", "count", "bytes", "arena", "fit", "same label as float", "off by (most)", "LiteRT differs"), 1
+        title,
+        ("model", "count", "bytes", "arena", "fit", "same label as float", "mean error (largest)", "LiteRT differs"),
+        1,
     )
     for (device, target), rows in groups.items():
         name = target if len(devices) == 1 else f"{device}, {target}"

@@ -14,10 +14,11 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clients.randomness import generator
 from sim.data.dataset import DataError, Dataset, check
@@ -52,6 +53,12 @@ class PurchaseOptions(BaseModel):
     tilt: float = Field(
         default=2.0, ge=0.01, le=1e3, description="how closely a shopper follows the style (gamma shape)"
     )
+
+    @model_validator(mode="after")
+    def _enough_records(self) -> Self:
+        if self.classes > self.records:
+            raise ValueError(f"classes = {self.classes:,} is more than records = {self.records:,}; each needs some")
+        return self
 
 
 def load(options: PurchaseOptions, seed: int) -> Dataset:
@@ -106,8 +113,8 @@ def _style_shares(o: PurchaseOptions, rng: np.random.Generator) -> Float[np.ndar
     department = np.arange(o.products) % _departments(o)
     within = popularity / np.bincount(department, weights=popularity)[department]
     mix = rng.dirichlet(np.full(_departments(o), o.alpha), size=o.styles)
-    shares: Float[np.ndarray, "styles products"] = (
-        mix[:, department] * within * rng.lognormal(sigma=o.taste, size=(o.styles, o.products))
+    shares: Float[np.ndarray, "styles products"] = (  # abs: NumPy refuses a zero with a sign
+        mix[:, department] * within * rng.lognormal(sigma=abs(o.taste), size=(o.styles, o.products))
     )
     return shares
 

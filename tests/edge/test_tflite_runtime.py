@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ def python(tmp_path_factory):
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     found = folder / "bin" / "python"
-    wanted = ["tflite-runtime==2.14.0", "numpy<2", "jaxtyping"]
+    reader = f"tflite-micro=={version('tflite-micro')}"  # its schema reads the file for every runtime
+    wanted = ["tflite-runtime==2.14.0", "numpy<2", "jaxtyping", reader]
     subprocess.run([found, "-m", "pip", "install", "--quiet", *wanted], check=True)
     return found
 
