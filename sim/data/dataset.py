@@ -11,7 +11,7 @@ from sim.errors import InputError
 
 NO_REGRESSION = "regression is not supported by `run`; `seepage audit` attacks models that predict numbers"
 
-LARGEST = 1e18  # of a value's magnitude: the squares of larger ones, which much is made of, leave float32's range
+LARGEST = 1e30  # of a value's magnitude; a larger one stands for "missing"
 SHAPES = "(records, features), (records, channels, length) or (records, channels, height, width)"
 
 
@@ -78,10 +78,10 @@ def _x_faults(data: Dataset) -> list[str]:
 
 
 def finite_faults(x: Float[np.ndarray, "records ..."]) -> list[str]:
-    """How many values of `x` are NaN, infinite or too large to be squared, and where the first is; else nothing."""
+    """How many values of `x` are NaN, infinite or no measurement's, and where the first is; else nothing."""
     for bad, what, wanted in (
         (~np.isfinite(x), "NaN or infinite", "a finite float32"),
-        (np.abs(x) > LARGEST, f"beyond {LARGEST:g} (a mark for 'missing'?)", "one whose square a float32 can hold"),
+        (np.abs(x) > LARGEST, f"beyond {LARGEST:g} (a mark for 'missing'?)", "a measured one"),
     ):
         if bad.any():
             rows = bad.reshape(len(x), -1).any(axis=1)

@@ -125,7 +125,7 @@ def test_only_uint8_images_are_scaled(tmp_path):
         ({"x": X.astype(str), "y": Y}, "`x` is <U"),
         ({"x": X.astype(complex), "y": Y}, "`x` is complex128"),
         ({"x": X * 1e300, "y": Y}, "NaN or infinite"),
-        ({"x": np.where(X[3, 0] == X, 3.4e38, X), "y": Y}, "`x` has 1 value(s) that are beyond 1e+18"),
+        ({"x": np.where(X[3, 0] == X, 3.4e38, X), "y": Y}, "`x` has 1 value(s) that are beyond 1e+30"),
         ({"x": X, "y": Y[:7]}, "`y` has 7 entries and `x` has 12 records"),
         ({"x": X, "y": Y.astype(float)}, "Save y.astype(int)"),
         ({"x": X, "y": Y + 0.5 * X[:, 0]}, "regression is not supported by `run`"),
